@@ -4,3 +4,5 @@
 //! by `tests/tidy.rs`.
 
 pub mod domain;
+pub mod grpc;
+pub mod store;

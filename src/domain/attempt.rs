@@ -84,15 +84,13 @@ pub enum AttemptResult {
     ProtocolError = 7,
     /// The address is one that may not be called.
     BlockedAddress = 8,
-    /// The replica that made the attempt died before it could record the answer.
-    Interrupted = 9,
     /// Nothing was sent, by our own fault or the payload's; spends no retry.
-    NotSent = 10,
+    NotSent = 9,
 }
 
 impl AttemptResult {
     /// Every result, in the order of the numbers.
-    pub const ALL: [AttemptResult; 10] = [
+    pub const ALL: [AttemptResult; 9] = [
         AttemptResult::Succeeded,
         AttemptResult::HttpStatus,
         AttemptResult::DnsError,
@@ -101,7 +99,6 @@ impl AttemptResult {
         AttemptResult::Timeout,
         AttemptResult::ProtocolError,
         AttemptResult::BlockedAddress,
-        AttemptResult::Interrupted,
         AttemptResult::NotSent,
     ];
 

@@ -1,0 +1,1 @@
+//! What is counted and timed. Labels are closed sets, never ids or text of callers.

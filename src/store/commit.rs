@@ -1,0 +1,308 @@
+//! The first hot write: events and all their deliveries, in one transaction.
+//!
+//! A delivery whose subscription's queue on this replica has room is stored by
+//! the event's `targets` alone: it counts as claimed by the replica whose number
+//! is in the event's key. A target that does not fit, or whose subscription is
+//! paused, gets a `due` row beside it.
+
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, Value};
+
+use super::engine::{column, placeholders};
+use super::replica::number;
+use super::row;
+use super::{Fence, Store, StoreError};
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
+
+/// One event of a batch.
+#[derive(Clone, Debug)]
+pub struct NewEventRow {
+    /// The event, with its key and times.
+    pub event: Arc<Event>,
+    /// SHA-256 of what the publisher chose; set when the publisher chose the id.
+    pub content_hash: Option<[u8; 32]>,
+    /// Every subscription it goes to, ascending.
+    pub targets: Vec<SubscriptionKey>,
+    /// Those of the targets that wait in `due` instead of this replica's memory.
+    pub parked: Vec<SubscriptionKey>,
+}
+
+/// A batch that stands or falls together.
+#[derive(Debug)]
+pub struct Commit<'a> {
+    /// Who commits.
+    pub fence: Fence,
+    /// The version of the routing table that the targets were matched with.
+    pub routing_version: i64,
+    /// At least one.
+    pub events: &'a [NewEventRow],
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// Everything is on disk.
+    Stored,
+    /// Nothing was stored: a subscription changed; match again with the new table.
+    RoutingMoved,
+    /// Nothing was stored: one of the publishers' ids is there by now.
+    IdTaken,
+}
+
+/// An event that a publisher's id names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// The publisher's id.
+    pub event_id: String,
+    /// Its key.
+    pub key: EventKey,
+    /// SHA-256 of what the publisher chose.
+    pub content_hash: Vec<u8>,
+    /// Subscriptions it went to.
+    pub delivery_count: u32,
+}
+
+/// The whole batch in one statement, which is its own transaction: one round trip,
+/// the same text for every batch size.
+///
+/// - `me` is the fence: without this replica's row nothing is inserted.
+/// - `table_is_current` compares the routing clock in this statement's snapshot. A
+///   subscription change that was answered before this statement began is in that
+///   snapshot, so an event never misses a subscription that was acknowledged before it.
+/// - `event_key` has no ON CONFLICT: a taken id fails the whole statement (23505), and
+///   the intake looks the ids up and sends the rest again. Ids come sorted, so that two
+///   batches that share ids wait for each other instead of deadlocking.
+/// - Rows affected are those of the outermost insert: all of the events or none.
+const COMMIT_POSTGRES: &str = "
+    WITH me AS MATERIALIZED (
+        SELECT 1 FROM replica WHERE number = $1 AND incarnation = $2 FOR KEY SHARE
+    ),
+    table_is_current AS MATERIALIZED (
+        SELECT 1 FROM me, routing_clock WHERE version = $3
+    ),
+    ids AS (
+        INSERT INTO event_key (organization_id, event_id, event_key, content_hash, delivery_count)
+        SELECT u.* FROM table_is_current,
+            unnest($4::text[], $5::text[], $6::int8[], $7::bytea[], $8::int4[]) u
+    ),
+    parked AS (
+        INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts, takeovers, last_chance)
+        SELECT u.subscription, u.event, {now}, 0, 0, 0, 0, false
+        FROM table_is_current, unnest($9::int8[], $10::int8[]) u (subscription, event)
+    )
+    INSERT INTO event (key, organization_id, account_id, event_id, event_type, occur_time,
+        publish_time, expire_time, content_type, payload_kind, payload_bytes, payload,
+        attributes, subject, traceparent, tracestate, targets)
+    SELECT u.* FROM table_is_current,
+        unnest($11::int8[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int8[],
+            $17::int8[], $18::int8[], $19::text[], $20::int2[], $21::int4[], $22::bytea[],
+            $23::text[], $24::text[], $25::text[], $26::text[], $27::bytea[]) u";
+
+const EVENT_COLUMNS: &str = "INSERT INTO event (key, organization_id, account_id, event_id,
+    event_type, occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
+    payload, attributes, subject, traceparent, tracestate, targets)";
+const EVENT_KEY_COLUMNS: &str =
+    "INSERT INTO event_key (organization_id, event_id, event_key, content_hash, delivery_count)";
+const DUE_COLUMNS: &str = "INSERT INTO due (subscription_key, event_key, due_at, owner, claim,
+    attempts, takeovers, last_chance)";
+
+impl Store {
+    /// Stores a batch, durably, or nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Fenced`]: nothing was stored and this replica must register
+    /// anew. [`StoreError::Unavailable`]: it is not known whether the batch was
+    /// stored; [`Store::stored_events`] tells once the database answers again.
+    /// [`StoreError::Rejected`]: the database refuses a value of one of the events.
+    pub async fn commit(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
+        let stored = if self.is_shared() {
+            self.commit_postgres(batch).await
+        } else {
+            self.commit_sqlite(batch).await
+        };
+        match stored {
+            Err(StoreError::Taken) => Ok(Committed::IdTaken),
+            other => other,
+        }
+    }
+
+    async fn commit_postgres(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
+        let mut values = vec![
+            number(batch.fence),
+            batch.fence.incarnation.into(),
+            batch.routing_version.into(),
+        ];
+        let ids = ids(batch.events);
+        values.extend([
+            ids.iter().map(|id| id.0.clone()).collect::<Vec<String>>().into(),
+            ids.iter().map(|id| id.1.clone()).collect::<Vec<String>>().into(),
+            ids.iter().map(|id| id.2).collect::<Vec<i64>>().into(),
+            ids.iter().map(|id| id.3.clone()).collect::<Vec<Vec<u8>>>().into(),
+            ids.iter().map(|id| id.4).collect::<Vec<i32>>().into(),
+        ]);
+        let parked = parked(batch.events);
+        values.extend([
+            parked.iter().map(|key| key.subscription.0).collect::<Vec<i64>>().into(),
+            parked.iter().map(|key| key.event.0).collect::<Vec<i64>>().into(),
+        ]);
+        values.extend(row::event_arrays(batch.events));
+        let result = self.write().execute_raw(self.statement(COMMIT_POSTGRES, values)).await?;
+        if result.rows_affected() == u64::try_from(batch.events.len()).unwrap_or(u64::MAX) {
+            return Ok(Committed::Stored);
+        }
+        if self.is_registered(batch.fence).await? {
+            Ok(Committed::RoutingMoved)
+        } else {
+            Err(StoreError::Fenced)
+        }
+    }
+
+    async fn commit_sqlite(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
+        let transaction = self.begin().await?;
+        self.hold(&transaction, batch.fence).await?;
+        let clock = self.statement("SELECT version FROM routing_clock", vec![]);
+        let clock = transaction.query_one_raw(clock).await?.ok_or(StoreError::Corrupt("clock"))?;
+        if column::<i64>(&clock, "version")? != batch.routing_version {
+            return Ok(Committed::RoutingMoved);
+        }
+        let ids = ids(batch.events);
+        let count = ids.len();
+        let rows = ids.into_iter().map(|(organization, id, key, hash, deliveries)| {
+            vec![organization.into(), id.into(), key.into(), hash.into(), deliveries.into()]
+        });
+        self.insert_rows(&transaction, EVENT_KEY_COLUMNS, 5, "", rows, count).await?;
+        let now = batch.events.first().map_or(0, |row| row.event.summary.publish_time.0);
+        let parked = parked(batch.events);
+        let count = parked.len();
+        let rows = parked.into_iter().map(|key| due_row(key, now));
+        self.insert_rows(&transaction, DUE_COLUMNS, 8, "", rows, count).await?;
+        let rows = batch.events.iter().map(row::event_values);
+        self.insert_rows(&transaction, EVENT_COLUMNS, 17, "", rows, batch.events.len()).await?;
+        transaction.commit().await?;
+        Ok(Committed::Stored)
+    }
+
+    /// The events that the publishers' ids name, of those asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn published(
+        &self,
+        ids: &[(OrganizationId, String)],
+    ) -> Result<Vec<Published>, StoreError> {
+        let mut found = Vec::new();
+        for chunk in ids.chunks(500) {
+            let sql = format!(
+                "SELECT * FROM event_key WHERE (organization_id, event_id) IN ({})",
+                self.pairs(chunk.len())
+            );
+            let pair = |(organization, id): &(OrganizationId, String)| {
+                [Value::from(organization.as_str()), Value::from(id.as_str())]
+            };
+            let values = chunk.iter().flat_map(pair).collect();
+            for row in self.write().query_all_raw(self.statement(&sql, values)).await? {
+                found.push(Published {
+                    organization: OrganizationId::stored(&column::<String>(&row, "organization_id")?),
+                    event_id: column(&row, "event_id")?,
+                    key: EventKey(column(&row, "event_key")?),
+                    content_hash: column(&row, "content_hash")?,
+                    delivery_count: u32::try_from(column::<i32>(&row, "delivery_count")?)
+                        .map_err(|_| StoreError::Corrupt("delivery_count"))?,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// After a commit whose answer was lost: makes sure that what was stored is
+    /// delivered, by giving every delivery of the batch a `due` row where its event
+    /// is there. Tells which events were stored.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: ask again until it answers.
+    pub async fn recover_commit(&self, events: &[NewEventRow]) -> Result<Vec<EventKey>, StoreError> {
+        let transaction = self.begin().await?;
+        let mut stored = Vec::new();
+        for chunk in events.chunks(500) {
+            let keys: Vec<Value> = chunk.iter().map(|row| row.event.summary.key.0.into()).collect();
+            let sql = format!("SELECT key FROM event WHERE key IN ({})", self.list(keys.len()));
+            for row in transaction.query_all_raw(self.statement(&sql, keys)).await? {
+                stored.push(EventKey(column(&row, "key")?));
+            }
+        }
+        let found = |row: &&NewEventRow| stored.contains(&row.event.summary.key);
+        let deliveries: Vec<DeliveryKey> = events
+            .iter()
+            .filter(found)
+            .flat_map(|row| {
+                let event = row.event.summary.key;
+                row.targets.iter().map(move |&subscription| DeliveryKey { event, subscription })
+            })
+            .collect();
+        self.insert_due(&transaction, &deliveries, 0, 0).await?;
+        transaction.commit().await?;
+        Ok(stored)
+    }
+
+    /// `?, ?, …` in this engine's spelling, for statements of varying length.
+    pub(super) fn list(&self, count: usize) -> String {
+        let one = |number| if self.is_shared() { format!("${number}") } else { "?".to_owned() };
+        (1..=count).map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    /// `VALUES (?, ?), …` in this engine's spelling.
+    pub(super) fn pairs(&self, count: usize) -> String {
+        if !self.is_shared() {
+            return placeholders(count, 2);
+        }
+        let pair = |number: usize| format!("(${}, ${})", 2 * number + 1, 2 * number + 2);
+        format!("VALUES {}", (0..count).map(pair).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// A due row that anybody may claim now.
+fn due_row(key: DeliveryKey, now: i64) -> Vec<Value> {
+    vec![
+        key.subscription.0.into(),
+        key.event.0.into(),
+        now.into(),
+        0_i64.into(),
+        0_i32.into(),
+        0_i16.into(),
+        0_i16.into(),
+        false.into(),
+    ]
+}
+
+fn parked(events: &[NewEventRow]) -> Vec<DeliveryKey> {
+    let of = |row: &NewEventRow| {
+        let event = row.event.summary.key;
+        let delivery = move |&subscription: &SubscriptionKey| DeliveryKey { event, subscription };
+        row.parked.iter().map(delivery).collect::<Vec<_>>()
+    };
+    events.iter().flat_map(of).collect()
+}
+
+type IdRow = (String, String, i64, Vec<u8>, i32);
+
+/// Rows of `event_key` for the events whose publishers chose an id, sorted.
+fn ids(events: &[NewEventRow]) -> Vec<IdRow> {
+    let row = |row: &NewEventRow| {
+        let summary = &row.event.summary;
+        let deliveries = i32::try_from(row.targets.len()).unwrap_or(i32::MAX);
+        row.content_hash.map(|hash| {
+            let organization = summary.organization.as_str().to_owned();
+            (organization, summary.id.clone(), summary.key.0, hash.to_vec(), deliveries)
+        })
+    };
+    let mut rows: Vec<IdRow> = events.iter().filter_map(row).collect();
+    rows.sort_unstable();
+    rows
+}

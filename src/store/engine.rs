@@ -1,0 +1,80 @@
+//! Saying one thing in two dialects: placeholders, clocks and many-row inserts.
+
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbBackend, ExecResult, QueryResult, SqliteTransactionMode,
+    Statement, TransactionOptions, TransactionTrait, Value,
+};
+
+use super::{Store, StoreError};
+
+/// The database's clock, in microseconds. PostgreSQL's `clock_timestamp()` goes on
+/// inside a transaction; `now()` would stand still.
+const NOW_POSTGRES: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::int8";
+const NOW_SQLITE: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";
+
+/// Sizes of SQLite's many-row inserts: every number up to 255 is a sum of a few,
+/// so few statements are prepared and few are sent.
+const ROWS: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
+
+impl Store {
+    /// `sql` for this engine; `{now}` becomes the database's clock. Both engines
+    /// read `$1` as the first value.
+    pub(super) fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
+        let now = if self.is_shared() { NOW_POSTGRES } else { NOW_SQLITE };
+        Statement::from_sql_and_values(self.inner.engine, sql.replace("{now}", now), values)
+    }
+
+    /// A transaction for writing. On SQLite it holds the write lock from the start
+    /// (a deferred one could fail half-way with `SQLITE_BUSY_SNAPSHOT`).
+    pub(super) async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
+        let options = match self.inner.engine {
+            DbBackend::Sqlite => TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            },
+            _ => TransactionOptions::default(),
+        };
+        Ok(self.write().begin_with_options(options).await?)
+    }
+
+    /// Inserts `rows` of `columns` values each. `head` ends before VALUES, `tail`
+    /// follows it. For SQLite; PostgreSQL takes arrays.
+    pub(super) async fn insert_rows(
+        &self,
+        transaction: &DatabaseTransaction,
+        head: &str,
+        columns: usize,
+        tail: &str,
+        mut values: impl Iterator<Item = Vec<Value>>,
+        mut rows: usize,
+    ) -> Result<u64, StoreError> {
+        let mut inserted = 0;
+        while let Some(size) = ROWS.into_iter().find(|size| *size <= rows) {
+            rows -= size;
+            let sql = format!("{head} {} {tail}", placeholders(size, columns));
+            let chunk: Vec<Value> = values.by_ref().take(size).flatten().collect();
+            let result = transaction.execute_raw(self.statement(&sql, chunk)).await?;
+            inserted += result.rows_affected();
+        }
+        Ok(inserted)
+    }
+}
+
+/// `VALUES (?, ?), (?, ?)` for `rows` of `columns`.
+pub(super) fn placeholders(rows: usize, columns: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(","));
+    format!("VALUES {}", vec![row; rows].join(","))
+}
+
+/// One row's column, or [`StoreError::Corrupt`].
+pub(super) fn column<T: sea_orm::TryGetable>(
+    row: &QueryResult,
+    name: &'static str,
+) -> Result<T, StoreError> {
+    row.try_get("", name).map_err(|_| StoreError::Corrupt(name))
+}
+
+/// Whether anything was changed.
+pub(super) fn changed(result: &ExecResult) -> bool {
+    0 < result.rows_affected()
+}

@@ -1,0 +1,100 @@
+//! What can go wrong with the database, by what the caller can do about it.
+
+use sea_orm::{DbErr, RuntimeErr};
+
+/// Why the store did not do what it was asked. The database's own text stays
+/// inside: it may carry values, so it goes to no caller and no log.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such object, or it is another organization's.
+    #[error("not found")]
+    NotFound,
+    /// The object changed since the caller read it.
+    #[error("changed since it was read")]
+    Stale,
+    /// The object's state does not allow this.
+    #[error("not possible in this state: {0}")]
+    WrongState(&'static str),
+    /// The request id was used for another request.
+    #[error("request id used for another request")]
+    RequestIdReused,
+    /// This process lost its place among the replicas; nothing was written.
+    #[error("this replica has been taken over")]
+    Fenced,
+    /// The database cannot be reached or is too busy; nothing was written, or it
+    /// is not known whether it was. Asking again is safe.
+    #[error("database unavailable ({0})")]
+    Unavailable(String),
+    /// No space left; nothing was written.
+    #[error("no space left in the database")]
+    StorageFull,
+    /// The database refused a value; nothing was written.
+    #[error("the database refused a value ({0})")]
+    Rejected(String),
+    /// A unique key is taken; nothing was written.
+    #[error("already there")]
+    Taken,
+    /// A stored row cannot be read.
+    #[error("stored {0} cannot be read")]
+    Corrupt(&'static str),
+    /// The database cannot be used as it is set up; for the operator.
+    #[error("{0}")]
+    Setup(String),
+}
+
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        let (DbErr::Exec(RuntimeErr::SqlxError(inner))
+        | DbErr::Query(RuntimeErr::SqlxError(inner))
+        | DbErr::Conn(RuntimeErr::SqlxError(inner))) = &error
+        else {
+            return match error {
+                DbErr::ConnectionAcquire(_) => StoreError::Unavailable("no free connection".into()),
+                DbErr::Conn(_) => StoreError::Unavailable("connection failed".into()),
+                DbErr::RecordNotFound(_) => StoreError::NotFound,
+                DbErr::Type(_) | DbErr::Json(_) | DbErr::TryIntoErr { .. } => {
+                    StoreError::Corrupt("row")
+                }
+                other => StoreError::Unavailable(kind(&other).into()),
+            };
+        };
+        match &**inner {
+            sea_orm::sqlx::Error::Database(database) => {
+                from_code(database.code().as_deref().unwrap_or_default())
+            }
+            sea_orm::sqlx::Error::ColumnDecode { .. } | sea_orm::sqlx::Error::Decode(_) => {
+                StoreError::Corrupt("row")
+            }
+            _ => StoreError::Unavailable("connection lost".into()),
+        }
+    }
+}
+
+fn kind(error: &DbErr) -> &'static str {
+    match error {
+        DbErr::Migration(_) => "migration failed",
+        _ => "operation failed",
+    }
+}
+
+/// By SQLSTATE (PostgreSQL, five characters) or result code (SQLite, a number),
+/// never by text.
+fn from_code(code: &str) -> StoreError {
+    match code {
+        // unique_violation; SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE, _ROWID
+        "23505" | "1555" | "2067" | "2579" => StoreError::Taken,
+        // disk_full; SQLITE_FULL
+        "53100" | "13" => StoreError::StorageFull,
+        // out of memory or connections, shutdown, read-only, conflicts, time limits
+        "53200" | "53300" | "57P01" | "57P02" | "57P03" | "25006" | "40001" | "40P01" | "55P03"
+        | "57014" => StoreError::Unavailable(format!("code {code}")),
+        _ if code.len() == 5 && code.starts_with("08") => {
+            StoreError::Unavailable(format!("code {code}"))
+        }
+        // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_CANTOPEN and their kin
+        _ if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 14)) => {
+            StoreError::Unavailable(format!("code {code}"))
+        }
+        _ => StoreError::Rejected(format!("code {code}")),
+    }
+}

@@ -1,0 +1,33 @@
+//! The schema, as plain SQL for each engine, forward only.
+//!
+//! A migration only widens (expand, later contract), so that the release before
+//! keeps working beside this one. Never edit one that was released; add the next.
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, DeriveMigrationName};
+use sea_orm_migration::async_trait;
+use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
+
+/// Every migration, in order.
+pub(super) struct Migrations;
+
+impl MigratorTrait for Migrations {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(M0001)]
+    }
+}
+
+/// The outcome log and what stands around it.
+#[derive(DeriveMigrationName)]
+struct M0001;
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0001 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => include_str!("postgres_0001.sql"),
+            _ => include_str!("sqlite_0001.sql"),
+        };
+        connection.execute_unprepared(sql).await.map(drop)
+    }
+}

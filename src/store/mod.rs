@@ -1,0 +1,98 @@
+//! What Hookward remembers, on SQLite or PostgreSQL, through sea-orm.
+//!
+//! SQL lives here and nowhere else. A statement that carries a guarantee is a
+//! documented constant; look-ups for people go through the entities. The hot
+//! writes are [`Store::commit`], [`Store::claim`] and [`Store::settle`].
+//!
+//! On SQLite every write goes through one connection, so that writers queue in
+//! memory and not on file locks; reads have connections of their own.
+
+mod claim;
+mod commit;
+mod delivery;
+mod delivery_list;
+mod engine;
+mod entity;
+mod error;
+mod event;
+mod migrations;
+mod open;
+mod partition;
+mod replica;
+mod request_log;
+mod routing;
+mod row;
+mod secret;
+mod session;
+mod settle;
+mod subscription;
+mod take_over;
+
+#[cfg(test)]
+mod conformance;
+
+use std::sync::Arc;
+
+use sea_orm::{DatabaseConnection, DbBackend};
+
+pub use self::claim::{Claim, Waiting};
+pub use self::commit::{Commit, Committed, NewEventRow, Published};
+pub use self::delivery_list::{DeliveryFilter, DeliveryPage};
+pub use self::error::StoreError;
+pub use self::event::{EventFilter, EventPage};
+pub use self::open::{Settings, Target};
+pub use self::replica::{Fence, Heartbeat, Replica};
+pub use self::request_log::{Answer, RequestRecord};
+pub use self::routing::{Routed, RoutingChanges};
+pub use self::session::{CrashHint, DueListener};
+pub use self::settle::{Next, Settlement};
+pub use self::subscription::{Change, Created, Deleted, NewSubscription, SubscriptionFilter};
+
+use crate::domain::id::IdCodec;
+
+/// A database, ready for use. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: DbBackend,
+    /// For reads; on PostgreSQL the same pool as `write`.
+    read: DatabaseConnection,
+    /// For writes; on SQLite one connection.
+    write: DatabaseConnection,
+    ids: IdCodec,
+    page_key: [u8; 32],
+    /// SQLite: held for as long as the store lives, so that no second process opens the file.
+    _lock: Option<std::fs::File>,
+}
+
+impl Store {
+    /// Turns keys into public ids and back.
+    #[must_use]
+    pub fn ids(&self) -> &IdCodec {
+        &self.inner.ids
+    }
+
+    /// The key that page tokens are signed with; shared by all replicas.
+    #[must_use]
+    pub fn page_key(&self) -> &[u8; 32] {
+        &self.inner.page_key
+    }
+
+    /// Whether other processes may use this database at the same time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.inner.engine == DbBackend::Postgres
+    }
+
+    fn read(&self) -> &DatabaseConnection {
+        &self.inner.read
+    }
+
+    fn write(&self) -> &DatabaseConnection {
+        &self.inner.write
+    }
+}

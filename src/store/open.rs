@@ -1,0 +1,271 @@
+//! Opening a database: connections, checks that its promises hold, migrations.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ActiveValue, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend,
+    EntityTrait, TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+
+use super::engine::column;
+use super::entity::setting;
+use super::migrations::Migrations;
+use super::{Inner, Store, StoreError};
+use crate::domain::id::IdCodec;
+
+/// Which database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A file, made if it is missing.
+    Sqlite(PathBuf),
+    /// A `postgres://` URL.
+    Postgres(String),
+}
+
+impl Target {
+    /// `sqlite:PATH`, `postgres://…` or `postgresql://…`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is allowed; it does not repeat the URL, which may
+    /// hold a password.
+    pub fn parse(url: &str) -> Result<Target, String> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Target::Postgres(url.to_owned()));
+        }
+        let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
+        match path {
+            Some(path) if !path.is_empty() && !path.contains('?') => Ok(Target::Sqlite(path.into())),
+            _ => Err("the database URL is sqlite:PATH or postgres://…".into()),
+        }
+    }
+}
+
+/// How to use the database.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which database.
+    pub target: Target,
+    /// Most connections of the pool; PostgreSQL only. Too few and calls wait for
+    /// each other; too many and PostgreSQL's `max_connections` runs out.
+    pub connections_max: u32,
+}
+
+/// Advisory lock that one migrator holds; any number that nothing else uses.
+const MIGRATION_LOCK: i64 = 0x686f_6f6b_7761_7264;
+/// How long a call waits for a free connection before it gives up.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections that read from SQLite.
+const SQLITE_READERS: u32 = 4;
+
+impl Store {
+    /// Brings the database to this version. Safe to run twice and from two places
+    /// at once: the second waits, then finds nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] when the database cannot be used at all.
+    pub async fn migrate(settings: &Settings) -> Result<(), StoreError> {
+        let _lock = lock_file(&settings.target)?;
+        let connection = connect_writer(settings).await?;
+        let migrated = migrate(&connection).await;
+        connection.close().await?;
+        migrated
+    }
+
+    /// Opens a database. A SQLite file is brought to this version first;
+    /// PostgreSQL must have been by [`Store::migrate`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] when another process holds the file, when the schema
+    /// is older than this version, or when the server would answer OK before a
+    /// commit is on disk.
+    pub async fn open(settings: &Settings) -> Result<Store, StoreError> {
+        let lock = lock_file(&settings.target)?;
+        let write = connect_writer(settings).await?;
+        let (engine, read) = match &settings.target {
+            Target::Sqlite(path) => {
+                migrate(&write).await?;
+                (DbBackend::Sqlite, connect_sqlite(path, SQLITE_READERS, true).await?)
+            }
+            Target::Postgres(_) => {
+                check_postgres(&write).await?;
+                (DbBackend::Postgres, write.clone())
+            }
+        };
+        let ids = IdCodec::new(seed(&write, "id_seed").await?);
+        let page_key = seed(&write, "page_key").await?;
+        let inner = Inner { engine, read, write, ids, page_key, _lock: lock };
+        Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// Lets go of every connection and of the file.
+    pub async fn close(&self) {
+        // An error here means that the connection is gone already.
+        let _ = self.inner.read.close_by_ref().await;
+        let _ = self.inner.write.close_by_ref().await;
+    }
+}
+
+async fn connect_writer(settings: &Settings) -> Result<DatabaseConnection, StoreError> {
+    match &settings.target {
+        Target::Sqlite(path) => connect_sqlite(path, 1, false).await,
+        Target::Postgres(url) => connect_postgres(url, settings.connections_max).await,
+    }
+}
+
+async fn connect_sqlite(
+    path: &Path,
+    connections: u32,
+    read_only: bool,
+) -> Result<DatabaseConnection, StoreError> {
+    let path = path.to_owned();
+    let mut options = ConnectOptions::new("sqlite::memory:");
+    options
+        .max_connections(connections)
+        .min_connections(connections)
+        .acquire_timeout(Duration::from_secs(30))
+        .test_before_acquire(false)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite
+                .in_memory(false)
+                .shared_cache(false)
+                .filename(&path)
+                .create_if_missing(!read_only)
+                .read_only(read_only)
+                .journal_mode(SqliteJournalMode::Wal)
+                // An OK means on disk: NORMAL can lose commits at a power cut.
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(Duration::from_secs(5))
+                .foreign_keys(false)
+                // More would cost a scan of the page cache at every commit.
+                .pragma("cache_size", "-16384")
+                .pragma("wal_autocheckpoint", "4000")
+                .pragma("journal_size_limit", "67108864")
+                .pragma("temp_store", "MEMORY")
+        });
+    Ok(Database::connect(options).await?)
+}
+
+async fn connect_postgres(url: &str, connections: u32) -> Result<DatabaseConnection, StoreError> {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .sqlx_logging(false)
+        .map_sqlx_postgres_opts(|postgres| {
+            postgres.application_name("hookward").options([
+                ("statement_timeout", "10s"),
+                ("lock_timeout", "2s"),
+                ("idle_in_transaction_session_timeout", "5s"),
+                ("jit", "off"),
+                // Values may be patient data: they stay out of the server's log.
+                ("log_parameter_max_length_on_error", "0"),
+            ])
+        });
+    Ok(Database::connect(options).await?)
+}
+
+async fn migrate(connection: &DatabaseConnection) -> Result<(), StoreError> {
+    let transaction = connection.begin().await?;
+    if transaction.get_database_backend() == DbBackend::Postgres {
+        // Two migrators would trip over each other's half-made tables.
+        let lock = format!("SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
+        transaction.execute_unprepared(&lock).await?;
+    }
+    Migrations::up(&transaction, None).await?;
+    super::partition::make_ahead(&transaction).await?;
+    transaction.commit().await?;
+    for name in ["id_seed", "page_key"] {
+        let mut value = [0_u8; 32];
+        getrandom::fill(&mut value).map_err(|_| StoreError::Setup("no random numbers".into()))?;
+        let row = setting::ActiveModel {
+            name: ActiveValue::Set(name.into()),
+            value: ActiveValue::Set(value.to_vec()),
+        };
+        let keep = sea_orm::sea_query::OnConflict::new().do_nothing().to_owned();
+        setting::Entity::insert(row).on_conflict(keep).do_nothing().exec(connection).await?;
+    }
+    Ok(())
+}
+
+/// Refuses a PostgreSQL that would break promises: too old a version or schema,
+/// or commits that answer before they are on disk.
+async fn check_postgres(connection: &DatabaseConnection) -> Result<(), StoreError> {
+    let sql = "SELECT current_setting('server_version_num')::int4 AS version,
+                      current_setting('synchronous_commit') AS synchronous,
+                      current_setting('fsync') AS fsync,
+                      to_regclass('seaql_migrations') IS NOT NULL AS migrated";
+    let statement = sea_orm::Statement::from_string(DbBackend::Postgres, sql);
+    let row = connection.query_one_raw(statement).await?.ok_or(StoreError::Corrupt("settings"))?;
+    let refuse = |why: &str| Err(StoreError::Setup(why.to_owned()));
+    if column::<i32>(&row, "version")? < 150_000 {
+        return refuse("PostgreSQL 15 or newer is needed");
+    }
+    if ["off", "local"].contains(&column::<String>(&row, "synchronous")?.as_str()) {
+        return refuse("synchronous_commit must be on: an OK means that the event is durable");
+    }
+    if column::<String>(&row, "fsync")? == "off" {
+        return refuse("fsync must be on: an OK means that the event is durable");
+    }
+    let pending = if column::<bool>(&row, "migrated")? {
+        !Migrations::get_pending_migrations(connection).await?.is_empty()
+    } else {
+        true
+    };
+    if pending {
+        return refuse("the database is older than this version: run `hookward migrate` first");
+    }
+    Ok(())
+}
+
+/// The first `N` of the 32 random bytes that were made with the database.
+async fn seed<const N: usize>(
+    connection: &DatabaseConnection,
+    name: &'static str,
+) -> Result<[u8; N], StoreError> {
+    let row = setting::Entity::find_by_id(name).one(connection).await?;
+    let value = row.ok_or(StoreError::Corrupt(name))?.value;
+    value.first_chunk().copied().ok_or(StoreError::Corrupt(name))
+}
+
+/// Takes the lock that keeps a second process off a SQLite file.
+fn lock_file(target: &Target) -> Result<Option<File>, StoreError> {
+    let Target::Sqlite(path) = target else { return Ok(None) };
+    let mut name = path.clone().into_os_string();
+    name.push(".lock");
+    let setup = |error: std::io::Error| {
+        StoreError::Setup(format!("cannot lock {}: {error}", Path::new(&name).display()))
+    };
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
+    let mut file = open.map_err(setup)?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0).map_err(setup)?;
+            file.seek(SeekFrom::Start(0)).map_err(setup)?;
+            writeln!(file, "process {}", std::process::id()).map_err(setup)?;
+            Ok(Some(file))
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Who holds it is a courtesy: an unreadable name changes nothing.
+            let _ = file.read_to_string(&mut holder);
+            Err(StoreError::Setup(format!(
+                "{} is in use by {}: one process may open a SQLite file; \
+                 stop it, or use PostgreSQL for several",
+                path.display(),
+                holder.trim()
+            )))
+        }
+        Err(TryLockError::Error(error)) => Err(setup(error)),
+    }
+}

@@ -1,0 +1,186 @@
+//! The processes that share a database: who is alive, and the fence that keeps a
+//! dead one from writing.
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait};
+
+use super::engine::column;
+use super::entity::replica;
+use super::{Store, StoreError};
+use crate::domain::id::{EventKey, REPLICA_MAX};
+use crate::domain::timestamp::Timestamp;
+
+/// Who writes. Every write after a claim carries one, and changes nothing once
+/// its replica row is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fence {
+    /// Number among the live replicas, part of every key it makes.
+    pub replica: u16,
+    /// Unique over all time.
+    pub incarnation: i64,
+}
+
+/// A registered process, as others see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// Who.
+    pub fence: Fence,
+    /// Its last sign of life, by the database's clock.
+    pub heartbeat_at: Timestamp,
+    /// By the database's clock.
+    pub now: Timestamp,
+    /// Whether its session still holds the crash hint's lock.
+    pub session_held: bool,
+}
+
+/// What a heartbeat answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Heartbeat {
+    /// By the database's clock.
+    pub now: Timestamp,
+}
+
+/// Adds a row with the lowest free number. The incarnation is the database's
+/// clock, pushed past every one in the table.
+const REGISTER: &str = "
+    INSERT INTO replica (number, incarnation, heartbeat_at, low_key)
+    SELECT free.number, free.incarnation, {now}, 0 FROM (
+        SELECT (SELECT min(n.number) FROM (SELECT 0 AS number UNION ALL SELECT number + 1 FROM replica) n
+                WHERE n.number NOT IN (SELECT number FROM replica)) AS number,
+               (SELECT CASE WHEN max(r.incarnation) >= {now} THEN max(r.incarnation) + 1 ELSE {now} END
+                FROM replica r) AS incarnation) free
+    WHERE free.number <= $1
+    RETURNING number, incarnation, heartbeat_at";
+
+/// Renews the lease. No row: this replica has been taken over.
+const HEARTBEAT: &str = "
+    UPDATE replica SET heartbeat_at = {now}, low_key = $3
+    WHERE number = $1 AND incarnation = $2
+    RETURNING heartbeat_at";
+
+/// The fence: present exactly while the replica is. `FOR KEY SHARE` holds off the
+/// take-over, which locks the row for update, until this transaction ends;
+/// heartbeats pass.
+const HOLD_POSTGRES: &str =
+    "SELECT number FROM replica WHERE number = $1 AND incarnation = $2 FOR KEY SHARE";
+const HOLD_SQLITE: &str = "SELECT number FROM replica WHERE number = $1 AND incarnation = $2";
+
+/// All replicas, with whether the session lock of each is held ([`super::CrashHint`]).
+const REPLICAS_POSTGRES: &str = "
+    SELECT r.number, r.incarnation, r.heartbeat_at, {now} AS now, EXISTS (
+        SELECT 1 FROM pg_locks l
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+          AND l.classid = $1 AND l.objid = r.number
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) AS held
+    FROM replica r ORDER BY r.number";
+const REPLICAS_SQLITE: &str = "
+    SELECT r.number, r.incarnation, r.heartbeat_at, {now} AS now, 0 AS held, $1 AS class
+    FROM replica r ORDER BY r.number";
+
+/// Class of the advisory locks of live sessions.
+pub(super) const SESSION_LOCK_CLASS: i32 = 0x686f_6f6b;
+
+impl Store {
+    /// Registers this process.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]; [`StoreError::Setup`] when 1,024 replicas live.
+    pub async fn register(&self) -> Result<(Fence, Timestamp), StoreError> {
+        let transaction = self.begin().await?;
+        if self.is_shared() {
+            // Two that register at once would choose the same number.
+            transaction.execute_unprepared("LOCK TABLE replica IN SHARE ROW EXCLUSIVE MODE").await?;
+        }
+        let register = self.statement(REGISTER, vec![i16::try_from(REPLICA_MAX).unwrap_or(0).into()]);
+        let row = transaction.query_one_raw(register).await?;
+        let row = row.ok_or_else(|| StoreError::Setup("too many live replicas".into()))?;
+        let number: i32 = small(&row, "number")?;
+        let fence = Fence {
+            replica: u16::try_from(number).map_err(|_| StoreError::Corrupt("number"))?,
+            incarnation: column(&row, "incarnation")?,
+        };
+        let now = Timestamp(column(&row, "heartbeat_at")?);
+        transaction.commit().await?;
+        Ok((fence, now))
+    }
+
+    /// Renews this replica's lease. `low_key`: every event of this replica with a
+    /// smaller key is settled or has a due row.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Fenced`] when it has been taken over.
+    pub async fn heartbeat(&self, fence: Fence, low_key: EventKey) -> Result<Heartbeat, StoreError> {
+        let values = vec![number(fence), fence.incarnation.into(), low_key.0.into()];
+        let row = self.write().query_one_raw(self.statement(HEARTBEAT, values)).await?;
+        let row = row.ok_or(StoreError::Fenced)?;
+        Ok(Heartbeat { now: Timestamp(column(&row, "heartbeat_at")?) })
+    }
+
+    /// Leaves: for a replica that holds no claims any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: others will notice by themselves.
+    pub async fn leave(&self, fence: Fence) -> Result<(), StoreError> {
+        let values = vec![number(fence), fence.incarnation.into()];
+        let sql = "DELETE FROM replica WHERE number = $1 AND incarnation = $2";
+        self.write().execute_raw(self.statement(sql, values)).await?;
+        Ok(())
+    }
+
+    /// Every registered replica.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn replicas(&self) -> Result<Vec<Replica>, StoreError> {
+        let sql = if self.is_shared() { REPLICAS_POSTGRES } else { REPLICAS_SQLITE };
+        let class = self.statement(sql, vec![SESSION_LOCK_CLASS.into()]);
+        let rows = self.write().query_all_raw(class).await?;
+        let replica = |row| -> Result<Replica, StoreError> {
+            let number = small(&row, "number")?;
+            let fence = Fence {
+                replica: u16::try_from(number).map_err(|_| StoreError::Corrupt("number"))?,
+                incarnation: column(&row, "incarnation")?,
+            };
+            let heartbeat_at = Timestamp(column(&row, "heartbeat_at")?);
+            let now = Timestamp(column(&row, "now")?);
+            Ok(Replica { fence, heartbeat_at, now, session_held: column(&row, "held")? })
+        };
+        rows.into_iter().map(replica).collect()
+    }
+
+    /// Fails with [`StoreError::Fenced`] unless the replica is registered; keeps it
+    /// so until `transaction` ends.
+    pub(super) async fn hold(
+        &self,
+        transaction: &DatabaseTransaction,
+        fence: Fence,
+    ) -> Result<(), StoreError> {
+        let sql = if self.is_shared() { HOLD_POSTGRES } else { HOLD_SQLITE };
+        let values = vec![number(fence), fence.incarnation.into()];
+        let row = transaction.query_one_raw(self.statement(sql, values)).await?;
+        row.map(drop).ok_or(StoreError::Fenced)
+    }
+
+    /// Whether the replica is registered now.
+    pub(super) async fn is_registered(&self, fence: Fence) -> Result<bool, StoreError> {
+        let number = i16::try_from(fence.replica).unwrap_or(i16::MAX);
+        let row = replica::Entity::find_by_id(number).one(self.write()).await?;
+        Ok(row.is_some_and(|row| row.incarnation == fence.incarnation))
+    }
+}
+
+pub(super) fn number(fence: Fence) -> sea_orm::Value {
+    i16::try_from(fence.replica).unwrap_or(i16::MAX).into()
+}
+
+/// An int2 of PostgreSQL or an INTEGER of SQLite.
+fn small(row: &sea_orm::QueryResult, name: &'static str) -> Result<i32, StoreError> {
+    match row.try_get::<i32>("", name) {
+        Ok(number) => Ok(number),
+        Err(_) => column::<i16>(row, name).map(i32::from),
+    }
+}

@@ -2,6 +2,7 @@
 //! without a clock, I/O or async. Everything else uses this room.
 
 pub mod attempt;
+pub mod catalog;
 pub mod delivery;
 pub mod event;
 pub mod id;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{ActiveValue, ConnectionTrait, EntityTrait};
+use sea_orm::{ActiveValue, ConnectionTrait, DatabaseTransaction, EntityTrait};
 
 use super::engine::column;
 use super::entity::request_log;
@@ -92,7 +92,7 @@ impl Store {
     /// Keeps the answer to `request`, in the transaction of its change.
     pub(super) async fn remember(
         &self,
-        transaction: &impl ConnectionTrait,
+        transaction: &DatabaseTransaction,
         organization: &OrganizationId,
         request: Option<&RequestRecord>,
         response: Vec<u8>,
@@ -105,7 +105,7 @@ impl Store {
             request_hash: ActiveValue::Set(request.hash.to_vec()),
             response: ActiveValue::Set(response),
             secret_key: ActiveValue::Set(secret.map_or(0, |secret| secret.key.0)),
-            create_time: ActiveValue::Set(self.now(transaction).await?.0),
+            create_time: ActiveValue::Set(self.clock(transaction).await?),
         };
         request_log::Entity::insert(row).exec_without_returning(transaction).await?;
         Ok(())
@@ -126,14 +126,5 @@ impl Store {
             }
             made => made,
         }
-    }
-
-    /// The database's clock.
-    pub(super) async fn now(
-        &self,
-        connection: &impl ConnectionTrait,
-    ) -> Result<Timestamp, StoreError> {
-        let row = connection.query_one_raw(self.statement("SELECT {now} AS now", vec![])).await?;
-        Ok(Timestamp(column(&row.ok_or(StoreError::Corrupt("clock"))?, "now")?))
     }
 }

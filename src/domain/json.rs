@@ -335,23 +335,53 @@ mod tests {
         check_json(text.as_bytes()).is_ok() == serde_json::from_str::<IgnoredAny>(text).is_ok()
     }
 
+    fn near_json() -> impl Strategy<Value = String> {
+        let parts = [
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            ":",
+            " ",
+            "\"",
+            "\\",
+            "\\u00",
+            "0",
+            "1",
+            ".",
+            "e",
+            "E",
+            "+",
+            "-",
+            "true",
+            "null",
+            "\"a\":",
+            "\"long enough for a chunk\"",
+            "{\"a\":1}",
+            "[1,2]",
+        ];
+        let part = prop::sample::select(parts.to_vec());
+        prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
     proptest! {
         #[test]
-        fn agrees_with_serde_on_near_json(
-            text in "([\\[\\]{},:\" \\\\u0-9a-f.eE+-]|true|null|\"a\":|\"long enough for a chunk\"){0,24}",
-        ) {
+        fn agrees_with_serde_on_near_json(text in near_json()) {
             prop_assert!(agrees_with_serde(&text), "{}", text);
         }
 
         #[test]
-        fn agrees_with_serde_on_one_string(inside in "\\PC{0,40}", broken in "[\\x00-\\x7f]{0,12}") {
-            let quoted = format!("\"{inside}{broken}\"");
+        fn agrees_with_serde_on_one_string(start in "\\PC{0,40}", end in "[\\x00-\\x7f]{0,12}") {
+            let quoted = format!("\"{start}{end}\"");
             prop_assert!(agrees_with_serde(&quoted), "{}", quoted);
         }
 
         #[test]
-        fn whatever_serde_writes_passes_until_a_byte_is_lost(
-            strings in proptest::collection::vec("\\PC{0,20}", 1..6), number: f64, cut: prop::sample::Index,
+        fn what_serde_writes_passes_until_a_byte_is_lost(
+            strings in prop::collection::vec("\\PC{0,20}", 1..6),
+            number: f64,
+            cut: prop::sample::Index,
         ) {
             let value = serde_json::json!({ "strings": strings, "number": number, "none": null });
             let text = value.to_string();
@@ -361,8 +391,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>) {
-            prop_assert!(check_json(&bytes).is_err() || serde_json::from_slice::<IgnoredAny>(&bytes).is_ok());
+        fn no_bytes_panic_or_pass_that_serde_refuses(bytes: Vec<u8>) {
+            let passes = serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+            prop_assert!(check_json(&bytes).is_err() || passes);
         }
     }
 }

@@ -4,3 +4,4 @@
 //! by `tests/tidy.rs`.
 
 pub mod domain;
+pub mod egress;

@@ -14,3 +14,4 @@ pub mod metrics;
 pub mod permits;
 pub mod routing;
 pub mod store;
+pub mod trace;

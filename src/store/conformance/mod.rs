@@ -1,5 +1,6 @@
 //! What both databases must do alike: one suite, run on SQLite and on PostgreSQL.
 
+mod claims;
 mod commits;
 mod deliveries;
 mod endings;

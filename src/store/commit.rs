@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, Value};
 
-use super::engine::{column, placeholders};
+use super::engine::column;
 use super::replica::number;
 use super::row;
 use super::{Fence, Store, StoreError};
@@ -107,7 +107,7 @@ const EVENT_COLUMNS: &str = "INSERT INTO event (key, organization_id, account_id
     payload, attributes, subject, traceparent, tracestate, targets)";
 const EVENT_KEY_COLUMNS: &str =
     "INSERT INTO event_key (organization_id, event_id, event_key, content_hash, delivery_count)";
-const DUE_COLUMNS: &str = "INSERT INTO due (subscription_key, event_key, due_at, owner, claim,
+pub(super) const DUE_COLUMNS: &str = "INSERT INTO due (subscription_key, event_key, due_at, owner, claim,
     attempts, takeovers, last_chance)";
 
 impl Store {
@@ -200,7 +200,7 @@ impl Store {
         for chunk in ids.chunks(500) {
             let sql = format!(
                 "SELECT * FROM event_key WHERE (organization_id, event_id) IN ({})",
-                self.pairs(chunk.len())
+                Store::pairs(chunk.len())
             );
             let pair = |(organization, id): &(OrganizationId, String)| {
                 [Value::from(organization.as_str()), Value::from(id.as_str())]
@@ -232,7 +232,7 @@ impl Store {
         let mut stored = Vec::new();
         for chunk in events.chunks(500) {
             let keys: Vec<Value> = chunk.iter().map(|row| row.event.summary.key.0.into()).collect();
-            let sql = format!("SELECT key FROM event WHERE key IN ({})", self.list(keys.len()));
+            let sql = format!("SELECT key FROM event WHERE key IN ({})", Store::list(keys.len()));
             for row in transaction.query_all_raw(self.statement(&sql, keys)).await? {
                 stored.push(EventKey(column(&row, "key")?));
             }
@@ -251,18 +251,20 @@ impl Store {
         Ok(stored)
     }
 
-    /// `?, ?, …` in this engine's spelling, for statements of varying length.
-    pub(super) fn list(&self, count: usize) -> String {
-        let one = |number| if self.is_shared() { format!("${number}") } else { "?".to_owned() };
-        (1..=count).map(one).collect::<Vec<_>>().join(", ")
+    /// `$1, $2, …`, for statements of varying length.
+    pub(super) fn list(count: usize) -> String {
+        Store::list_from(0, count)
     }
 
-    /// `VALUES (?, ?), …` in this engine's spelling.
-    pub(super) fn pairs(&self, count: usize) -> String {
-        if !self.is_shared() {
-            return placeholders(count, 2);
-        }
-        let pair = |number: usize| format!("(${}, ${})", 2 * number + 1, 2 * number + 2);
+    /// As [`Store::list`], behind `before` other values.
+    pub(super) fn list_from(before: usize, count: usize) -> String {
+        let one = |number| format!("${number}");
+        (before + 1..=before + count).map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    /// `VALUES ($1, $2), …`
+    pub(super) fn pairs(count: usize) -> String {
+        let pair = |number: usize| format!("({})", Store::list_from(2 * number, 2));
         format!("VALUES {}", (0..count).map(pair).collect::<Vec<_>>().join(", "))
     }
 }

@@ -1,7 +1,7 @@
 //! Saying one thing in two dialects: placeholders, clocks and many-row inserts.
 
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, ExecResult, QueryResult, SqliteTransactionMode,
+    ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult, SqliteTransactionMode,
     Statement, TransactionOptions, TransactionTrait, Value,
 };
 
@@ -61,7 +61,7 @@ impl Store {
 }
 
 /// `VALUES (?, ?), (?, ?)` for `rows` of `columns`.
-pub(super) fn placeholders(rows: usize, columns: usize) -> String {
+fn placeholders(rows: usize, columns: usize) -> String {
     let row = format!("({})", vec!["?"; columns].join(","));
     format!("VALUES {}", vec![row; rows].join(","))
 }
@@ -72,9 +72,4 @@ pub(super) fn column<T: sea_orm::TryGetable>(
     name: &'static str,
 ) -> Result<T, StoreError> {
     row.try_get("", name).map_err(|_| StoreError::Corrupt(name))
-}
-
-/// Whether anything was changed.
-pub(super) fn changed(result: &ExecResult) -> bool {
-    0 < result.rows_affected()
 }

@@ -1,0 +1,109 @@
+//! What a profile file may not say, and how the refusal reads.
+
+use super::*;
+
+const MEETINGLAWYERS: &str = include_str!("../../../../profiles/meetinglawyers.toml");
+const AZODHA: &str = include_str!("../../../../profiles/azodha.toml");
+const STANDARD: &str = include_str!("../../../../profiles/standard.toml");
+const HAPIHUB: &str = include_str!("../../../../profiles/hapihub.toml");
+
+/// The refusal of a file in which `old` says `new`.
+fn refusal(text: &str, old: &str, new: &str) -> String {
+    assert!(text.contains(old), "{old}");
+    let error = Profile::parse("own.toml", &text.replace(old, new)).expect_err(new);
+    assert_eq!(error.file, "own.toml");
+    format!("{}: {}", error.key, error.why)
+}
+
+#[test]
+fn unknown_keys_are_refused_in_every_table() {
+    for header in ["name =", "kind = \"envelope\"", "algorithm =", "statuses =", "event_type ="] {
+        let refusal = refusal(MEETINGLAWYERS, header, &format!("surprise = 1\n{header}"));
+        assert!(refusal.contains("`surprise`"), "{refusal}");
+        assert!(refusal.starts_with("line "), "{refusal}");
+    }
+    for (old, new) in [
+        ("service = true", "service = true\nsurprise = 1"),
+        ("[patterns]", "[surprise]"),
+        ("kind = \"text\"", "kind = \"text\", surprise = 1"),
+    ] {
+        assert!(refusal(HAPIHUB, old, new).contains("surprise"), "{new}");
+    }
+    for (old, new) in [
+        ("kind = \"standard\"", "kind = \"standard\", surprise = 1"),
+        ("id = \"webhook-id\"", "id = \"webhook-id\"\nsurprise = 1"),
+    ] {
+        assert!(refusal(STANDARD, old, new).contains("surprise"), "{new}");
+    }
+}
+
+#[test]
+fn values_outside_the_closed_sets_are_refused_with_the_line() {
+    for (old, new) in [
+        ("\"hmac-sha256\"", "\"hmac-sha1\""),
+        ("\"rfc3339-millis-offset\"", "\"rfc3339\""),
+        ("\"event.type\"", "\"event.name\""),
+        ("payload = \"object\"", "payload = \"list\""),
+        ("statuses = \"2xx\"", "statuses = \"3xx\""),
+        ("signed_by_default = true", "signed_by_default = 1"),
+    ] {
+        assert!(refusal(MEETINGLAWYERS, old, new).starts_with("line "), "{new}");
+    }
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_refused_by_name() {
+    for (text, old, new, key) in [
+        (STANDARD, "timestamp = \"webhook-timestamp\"", "", "signature.message"),
+        (STANDARD, "id = \"webhook-id\"", "id = \"Webhook-Signature\"", "headers"),
+        (STANDARD, "\"webhook-signature\"", "\"Content-Length\"", "signature.header"),
+        (STANDARD, "v1,{base64}", "v1,{base32}", "signature.format"),
+        (STANDARD, "payload = '{}'", "payload = '{'", "ping.payload"),
+        (STANDARD, "payload = '{}'", "payload = '{} {}'", "ping.payload"),
+        (MEETINGLAWYERS, "payload = '{}'", "payload = '[]'", "ping.payload"),
+        (MEETINGLAWYERS, "payload = '{}'", "", "ping.payload"),
+        (MEETINGLAWYERS, "time_format = \"rfc3339-millis-offset\"", "", "body.time_format"),
+        (MEETINGLAWYERS, "[\"occurred_on\"", "[\"type\"", "body.fields"),
+        (MEETINGLAWYERS, "\"event.payload\"", "\"event.id\"", "body.fields"),
+        (
+            MEETINGLAWYERS,
+            "payload = \"object\"",
+            "payload = \"object\"\norganization_code_key = \"type\"",
+            "body.organization_code_key",
+        ),
+        (MEETINGLAWYERS, "[16, 32]", "[7, 32]", "signature.secret.accept_chars"),
+        (MEETINGLAWYERS, "[16, 32]", "[16, 31]", "signature.secret.generate_chars"),
+        (MEETINGLAWYERS, "\"meetinglawyers\"", "\"Meeting Lawyers\"", "name"),
+        (MEETINGLAWYERS, "\"application/json\"", "\"application/json\\n\"", "content_type"),
+        (AZODHA, "payload = \"object\"", "payload = \"json\"", "body.organization_code_key"),
+        (
+            AZODHA,
+            "kind = \"payload\"",
+            "kind = \"payload\"\nabsent_payload = \"null\"",
+            "body.absent_payload",
+        ),
+        (
+            AZODHA,
+            "kind = \"payload\"",
+            "kind = \"payload\"\ntime_format = \"unix-seconds\"",
+            "body.fields",
+        ),
+        (AZODHA, "[body]", "[headers]\nHost = \"a\"\n[body]", "headers.Host"),
+        (AZODHA, "[body]", "[headers]\na = \"1\"\nA = \"2\"\n[body]", "headers"),
+        (HAPIHUB, "[200]", "[]", "success.statuses"),
+        (HAPIHUB, "[200]", "[200, 404]", "success.statuses"),
+    ] {
+        let refusal = refusal(text, old, new);
+        assert!(refusal.starts_with(&format!("{key}: ")), "{new}: {refusal}");
+    }
+}
+
+#[test]
+fn a_refusal_does_not_repeat_a_headers_value() {
+    let secret = "[headers]\nx-api-key = \"hunter2\\n\"\n[body]";
+    assert!(!refusal(AZODHA, "[body]", secret).contains("hunter2"));
+    let number = refusal(AZODHA, "[body]", "[headers]\nx-api-key = 4711\n[body]");
+    assert_eq!(number, "headers.x-api-key: must be visible ASCII");
+    let broken = "[headers]\nx-api-key = \"hunter2\n[body]";
+    assert!(!refusal(AZODHA, "[body]", broken).contains("hunter2"));
+}

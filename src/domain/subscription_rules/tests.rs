@@ -1,0 +1,140 @@
+//! One subscription changed in one place at a time: accepted or refused.
+
+use super::*;
+
+fn profile() -> ProfileRules {
+    ProfileRules {
+        name: "azodha".to_owned(),
+        signed_by_default: true,
+        content_type: "application/json".to_owned(),
+        signature_headers: vec!["X-Azodha-Signature".to_owned()],
+        service_patterns: false,
+        organization_code: true,
+    }
+}
+
+fn changed(
+    change: impl FnOnce(&mut SubscriptionInput, &mut ProfileRules),
+) -> Result<SubscriptionSpec, InvalidField> {
+    let mut profile = profile();
+    let mut input = SubscriptionInput {
+        url: "https://Example.com/hook".to_owned(),
+        event_patterns: vec!["BookAppointment".to_owned()],
+        ..SubscriptionInput::default()
+    };
+    change(&mut input, &mut profile);
+    let stored = BTreeMap::from([("Api-Key".to_owned(), "stored".to_owned())]);
+    input.check(&profile, &AddressPolicy::default(), &stored)
+}
+
+fn map(key: &str, value: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(key.to_owned(), value.to_owned())])
+}
+
+fn secs(waits: &[u64]) -> Option<Vec<Duration>> {
+    Some(waits.iter().map(|&wait| Duration::from_secs(wait)).collect())
+}
+
+#[test]
+fn what_is_left_out_gets_its_default() {
+    let spec = changed(|_, _| {}).expect("valid");
+    assert_eq!(spec.url, "https://example.com/hook");
+    assert_eq!((&*spec.profile, spec.signing_enabled), ("azodha", true));
+    assert_eq!(spec.retry_waits, DEFAULT_WAITS);
+    assert_eq!(spec.attempt_timeout, Duration::from_secs(15));
+    assert_eq!((spec.max_in_flight, spec.account), (16, None));
+}
+
+#[test]
+fn what_is_given_is_kept() {
+    let spec = changed(|input, profile| {
+        input.account_id = "ward-3".to_owned();
+        input.event_patterns = (0..100).map(|i| format!("type{i}.*")).collect();
+        input.signing_enabled = Some(false);
+        input.headers = map("api-key", "***");
+        input.attributes = map("organization_code", "42");
+        input.send_organization_code = true;
+        input.retry_waits = secs(&[86_400; 8]);
+        input.attempt_timeout = Some(Duration::from_secs(30));
+        input.max_in_flight = 256;
+        profile.service_patterns = true;
+    });
+    let spec = spec.expect("valid");
+    assert_eq!(spec.account, Some(AccountId::stored("ward-3")));
+    assert_eq!(spec.headers, map("api-key", "stored"));
+    assert_eq!(spec.retry_waits.len(), 8);
+    assert_eq!((spec.signing_enabled, spec.max_in_flight), (false, 256));
+    let once = changed(|input, _| input.retry_waits = secs(&[])).expect("valid");
+    assert!(once.retry_waits.is_empty(), "one attempt only");
+}
+
+#[test]
+fn what_breaks_a_rule_is_refused_by_field_and_reason() {
+    type Change = fn(&mut SubscriptionInput, &mut ProfileRules);
+    let cases: [(Change, &str, &str); 21] = [
+        (|i, _| i.account_id = "a b".to_owned(), "account_id", "INVALID_ID"),
+        (|i, _| i.name = "n".repeat(129), "name", "INVALID_NAME"),
+        (|i, _| i.name = "a\nb".to_owned(), "name", "INVALID_NAME"),
+        (|i, _| i.url.clear(), "url", "URL_SYNTAX"),
+        (|i, _| i.url = "https://10.0.0.1/".to_owned(), "url", "URL_BLOCKED_ADDRESS"),
+        (|i, _| i.event_patterns.clear(), "event_patterns", "EVENT_PATTERNS_COUNT"),
+        (
+            |i, _| i.event_patterns = (0..101).map(|n| n.to_string()).collect(),
+            "event_patterns",
+            "EVENT_PATTERNS_COUNT",
+        ),
+        (
+            |i, _| i.event_patterns = ["a", "b", "a*"].map(str::to_owned).to_vec(),
+            "event_patterns[2]",
+            "INVALID_EVENT_PATTERN",
+        ),
+        (
+            |i, _| i.event_patterns = ["a", "a"].map(str::to_owned).to_vec(),
+            "event_patterns[1]",
+            "DUPLICATE_EVENT_PATTERN",
+        ),
+        (|i, _| i.headers = map("Host", "x"), "headers[\"Host\"]", "HEADER_RESERVED"),
+        (
+            |i, _| i.headers = map("x-azodha-signature", "x"),
+            "headers[\"x-azodha-signature\"]",
+            "HEADER_RESERVED",
+        ),
+        (|i, _| i.headers = map("X-Token", "***"), "headers[\"X-Token\"]", "HEADER_VALUE"),
+        (|i, _| i.attributes = map("a b", "x"), "attributes", "INVALID_ATTRIBUTE"),
+        (
+            |i, _| {
+                i.send_organization_code = true;
+                i.attributes = map("organizationCode", "");
+            },
+            "send_organization_code",
+            "ORGANIZATION_CODE_MISSING",
+        ),
+        (
+            |i, p| {
+                i.send_organization_code = true;
+                i.attributes = map("organizationCode", "42");
+                p.organization_code = false;
+            },
+            "send_organization_code",
+            "ORGANIZATION_CODE_UNSUPPORTED",
+        ),
+        (|i, _| i.retry_waits = secs(&[1; 50]), "retry_policy.waits", "INVALID_RETRY_POLICY"),
+        (
+            |i, _| i.retry_waits = secs(&[1, 1, 1, 0]),
+            "retry_policy.waits[3]",
+            "INVALID_RETRY_POLICY",
+        ),
+        (|i, _| i.retry_waits = secs(&[86_401]), "retry_policy.waits[0]", "INVALID_RETRY_POLICY"),
+        (|i, _| i.retry_waits = secs(&[80_000; 9]), "retry_policy.waits", "INVALID_RETRY_POLICY"),
+        (
+            |i, _| i.attempt_timeout = Some(Duration::from_millis(30_001)),
+            "attempt_timeout",
+            "INVALID_ATTEMPT_TIMEOUT",
+        ),
+        (|i, _| i.max_in_flight = 257, "max_in_flight", "INVALID_MAX_IN_FLIGHT"),
+    ];
+    for (number, (change, field, reason)) in cases.into_iter().enumerate() {
+        let invalid = changed(change).expect_err(reason);
+        assert_eq!((&*invalid.field, invalid.reason), (field, reason), "case {number}");
+    }
+}

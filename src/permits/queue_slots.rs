@@ -1,0 +1,134 @@
+//! Places in the queues in this process's memory.
+//!
+//! A place is taken before a delivery is committed as claimed by this process, so
+//! that handing it to the dispatcher afterwards can never wait or fail.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::domain::id::SubscriptionKey;
+
+/// How much may wait in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueSlotsLimits {
+    /// Deliveries to one endpoint.
+    pub endpoint_rows: usize,
+    /// Payload bytes of the deliveries to one endpoint.
+    pub endpoint_bytes: usize,
+    /// Deliveries to all endpoints.
+    pub replica_rows: usize,
+    /// Payload bytes of the deliveries to all endpoints. A payload that goes to
+    /// several endpoints is counted for each.
+    pub replica_bytes: usize,
+}
+
+/// Counts places. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct QueueSlots {
+    limits: QueueSlotsLimits,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: Use,
+    endpoints: HashMap<SubscriptionKey, Use>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Use {
+    rows: usize,
+    bytes: usize,
+}
+
+impl QueueSlots {
+    /// As many places as `limits` say.
+    #[must_use]
+    pub fn new(limits: QueueSlotsLimits) -> Self {
+        QueueSlots { limits, taken: Arc::default() }
+    }
+
+    /// Takes a place for a delivery of `bytes` to `endpoint`. `false`: it is full.
+    #[must_use]
+    pub fn take(&self, endpoint: SubscriptionKey, bytes: usize) -> bool {
+        let mut taken = self.taken();
+        let all = taken.all;
+        let one = taken.endpoints.get(&endpoint).copied().unwrap_or_default();
+        let limits = self.limits;
+        // An empty queue takes any one payload, however large.
+        let fits = (one.rows == 0 || one.bytes + bytes <= limits.endpoint_bytes)
+            && one.rows < limits.endpoint_rows
+            && all.rows < limits.replica_rows
+            && all.bytes + bytes <= limits.replica_bytes;
+        if fits {
+            taken.all = Use { rows: all.rows + 1, bytes: all.bytes + bytes };
+            taken.endpoints.insert(endpoint, Use { rows: one.rows + 1, bytes: one.bytes + bytes });
+        }
+        fits
+    }
+
+    /// Gives a place back.
+    pub fn give_back(&self, endpoint: SubscriptionKey, bytes: usize) {
+        let mut taken = self.taken();
+        taken.all.rows = taken.all.rows.saturating_sub(1);
+        taken.all.bytes = taken.all.bytes.saturating_sub(bytes);
+        let Some(one) = taken.endpoints.get_mut(&endpoint) else { return };
+        one.rows = one.rows.saturating_sub(1);
+        one.bytes = one.bytes.saturating_sub(bytes);
+        if one.rows == 0 {
+            taken.endpoints.remove(&endpoint);
+        }
+    }
+
+    /// Places that are free for `endpoint` now.
+    #[must_use]
+    pub fn free(&self, endpoint: SubscriptionKey) -> usize {
+        let taken = self.taken();
+        let one = taken.endpoints.get(&endpoint).copied().unwrap_or_default();
+        if self.limits.endpoint_bytes <= one.bytes || self.limits.replica_bytes <= taken.all.bytes {
+            return 0;
+        }
+        let endpoint = self.limits.endpoint_rows.saturating_sub(one.rows);
+        endpoint.min(self.limits.replica_rows.saturating_sub(taken.all.rows))
+    }
+
+    /// Deliveries that wait in memory.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.taken().all.rows
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        // Counters have no half-written state that a panic could leave behind.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_endpoint_leaves_room_for_others() {
+        let limits = QueueSlotsLimits {
+            endpoint_rows: 2,
+            endpoint_bytes: 100,
+            replica_rows: 3,
+            replica_bytes: 1000,
+        };
+        let slots = QueueSlots::new(limits);
+        let [one, other] = [SubscriptionKey(1), SubscriptionKey(2)];
+        assert!(slots.take(one, 500), "an empty queue takes a payload over its limit");
+        assert!(!slots.take(one, 1), "no bytes left");
+        assert_eq!(slots.free(one), 0);
+        assert!(slots.take(other, 50));
+        assert!(slots.take(other, 50));
+        assert!(!slots.take(other, 0), "no rows left");
+        slots.give_back(other, 50);
+        assert_eq!(slots.free(other), 1);
+        slots.give_back(other, 50);
+        slots.give_back(one, 500);
+        assert_eq!((slots.waiting(), slots.free(one)), (0, 2));
+        assert!(slots.taken().endpoints.is_empty(), "nothing is kept for idle endpoints");
+    }
+}

@@ -1,0 +1,297 @@
+//! The second hot write, for what was not settled by its first attempt: taking
+//! due deliveries into this replica's memory.
+//!
+//! A claim asks for the subscriptions that it has permits for, so the rows of a
+//! paused, dead or full one are never looked at, however many they are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
+
+use super::engine::column;
+use super::replica::number;
+use super::{Fence, Store, StoreError};
+use crate::domain::delivery::{DeadReason, DeliveryState};
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
+use crate::domain::timestamp::Timestamp;
+
+/// The right to attempt a delivery, for as long as its fence holds.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// What to send.
+    pub event: Arc<Event>,
+    /// To whom.
+    pub subscription: SubscriptionKey,
+    /// Whose claim it is.
+    pub fence: Fence,
+    /// Its number; 0 for one that was claimed by its commit.
+    pub number: i32,
+    /// Attempts recorded so far.
+    pub attempts: u32,
+    /// Owners that died with it.
+    pub takeovers: u32,
+    /// Whether the next failure is final.
+    pub last_chance: bool,
+}
+
+impl Claim {
+    /// Which delivery.
+    #[must_use]
+    pub fn delivery(&self) -> DeliveryKey {
+        DeliveryKey { event: self.event.summary.key, subscription: self.subscription }
+    }
+}
+
+/// A subscription that has deliveries nobody has claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Whose.
+    pub subscription: SubscriptionKey,
+    /// When the first of them is due, by the database's clock.
+    pub due_at: Timestamp,
+    /// By the database's clock.
+    pub now: Timestamp,
+}
+
+/// The subscriptions with unclaimed rows, each with its first due time: one step of
+/// the index `due_waiting` a subscription, whatever the number of rows.
+const WAITING: &str = "
+    WITH RECURSIVE waiting (subscription) AS (
+        SELECT min(subscription_key) FROM due WHERE owner = 0
+        UNION ALL
+        SELECT (SELECT min(d.subscription_key) FROM due d
+                WHERE d.owner = 0 AND d.subscription_key > waiting.subscription)
+        FROM waiting WHERE waiting.subscription IS NOT NULL
+    )
+    SELECT subscription, {now} AS now,
+        (SELECT min(d.due_at) FROM due d
+         WHERE d.owner = 0 AND d.subscription_key = waiting.subscription) AS due_at
+    FROM waiting WHERE subscription IS NOT NULL";
+
+/// Claims up to `$4[i]` due rows of each subscription `$3[i]`.
+///
+/// - `me` is the fence.
+/// - `LATERAL … LIMIT` makes it fair: each subscription's rows come off its own range of
+///   `due_waiting`, so a long backlog of one costs the others nothing.
+/// - `SKIP LOCKED`: replicas that ask at once get different rows, and nobody waits.
+/// - `claim + 1` is the fence within one incarnation.
+const CLAIM_POSTGRES: &str = "
+    WITH me AS MATERIALIZED (
+        SELECT 1 FROM replica WHERE number = $1 AND incarnation = $2 FOR KEY SHARE
+    ),
+    picked AS MATERIALIZED (
+        SELECT d.subscription_key, d.event_key
+        FROM me, unnest($3::int8[], $4::int8[]) wanted (subscription, rows)
+        CROSS JOIN LATERAL (
+            SELECT subscription_key, event_key FROM due
+            WHERE owner = 0 AND subscription_key = wanted.subscription AND due_at <= {now}
+            ORDER BY due_at LIMIT wanted.rows
+            FOR UPDATE SKIP LOCKED
+        ) d
+    )
+    UPDATE due SET owner = $2, claim = due.claim + 1
+    FROM picked
+    WHERE due.subscription_key = picked.subscription_key AND due.event_key = picked.event_key
+    RETURNING due.subscription_key, due.event_key, due.claim, due.attempts, due.takeovers,
+        due.last_chance";
+
+/// The same for one subscription. SQLite has one writer, so there is nothing to skip.
+const CLAIM_SQLITE: &str = "
+    UPDATE due SET owner = $1, claim = claim + 1
+    WHERE subscription_key = $2 AND event_key IN (
+        SELECT event_key FROM due
+        WHERE owner = 0 AND subscription_key = $2 AND due_at <= {now}
+        ORDER BY due_at LIMIT $3)
+    RETURNING subscription_key, event_key, claim, attempts, takeovers, last_chance";
+
+impl Store {
+    /// The subscriptions that have unclaimed deliveries.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
+        let rows = self.read().query_all_raw(self.statement(WAITING, vec![])).await?;
+        let waiting = |row| {
+            Ok(Waiting {
+                subscription: SubscriptionKey(column(&row, "subscription")?),
+                due_at: Timestamp(column(&row, "due_at")?),
+                now: Timestamp(column(&row, "now")?),
+            })
+        };
+        rows.into_iter().map(waiting).collect()
+    }
+
+    /// Claims due deliveries, at most so many of each subscription, oldest due
+    /// first. An empty list means that nothing is due.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: something may have been claimed; it comes to
+    /// light when claims are compared with memory ([`Store::owned`]).
+    pub async fn claim(
+        &self,
+        fence: Fence,
+        wanted: &[(SubscriptionKey, u32)],
+    ) -> Result<Vec<Claim>, StoreError> {
+        let rows = if self.is_shared() {
+            let subscriptions: Vec<i64> = wanted.iter().map(|(key, _)| key.0).collect();
+            let rows: Vec<i64> = wanted.iter().map(|(_, rows)| i64::from(*rows)).collect();
+            let values =
+                vec![number(fence), fence.incarnation.into(), subscriptions.into(), rows.into()];
+            self.write().query_all_raw(self.statement(CLAIM_POSTGRES, values)).await?
+        } else {
+            let transaction = self.begin().await?;
+            self.hold(&transaction, fence).await?;
+            let mut rows = Vec::new();
+            for (key, limit) in wanted {
+                let values = vec![fence.incarnation.into(), key.0.into(), (*limit).into()];
+                rows.extend(transaction.query_all_raw(self.statement(CLAIM_SQLITE, values)).await?);
+            }
+            transaction.commit().await?;
+            rows
+        };
+        let mut keys: Vec<EventKey> = Vec::with_capacity(rows.len());
+        for row in &rows {
+            keys.push(EventKey(column(row, "event_key")?));
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        let events = self.events_by_keys(&keys).await?.into_iter();
+        let events: HashMap<EventKey, Arc<Event>> =
+            events.map(|event| (event.summary.key, Arc::new(event))).collect();
+        let mut claims = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let key = EventKey(column(row, "event_key")?);
+            // An event without a row was purged: its claim is released by the comparison.
+            let Some(event) = events.get(&key) else { continue };
+            claims.push(Claim {
+                event: Arc::clone(event),
+                subscription: SubscriptionKey(column(row, "subscription_key")?),
+                fence,
+                number: column(row, "claim")?,
+                attempts: small(row, "attempts")?,
+                takeovers: small(row, "takeovers")?,
+                last_chance: column(row, "last_chance")?,
+            });
+        }
+        Ok(claims)
+    }
+
+    /// The deliveries that this replica has a claim on in `due`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn owned(&self, fence: Fence) -> Result<Vec<(DeliveryKey, i32)>, StoreError> {
+        let sql = "SELECT subscription_key, event_key, claim FROM due WHERE owner = $1 AND owner <> 0";
+        let owner = vec![fence.incarnation.into()];
+        let rows = self.write().query_all_raw(self.statement(sql, owner)).await?;
+        let owned = |row| {
+            let subscription = SubscriptionKey(column(&row, "subscription_key")?);
+            let event = EventKey(column(&row, "event_key")?);
+            Ok((DeliveryKey { event, subscription }, column(&row, "claim")?))
+        };
+        rows.into_iter().map(owned).collect()
+    }
+
+    /// Gives back claims that this replica does not know of.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: asking again is safe.
+    pub async fn disown(
+        &self,
+        fence: Fence,
+        claims: &[(DeliveryKey, i32)],
+    ) -> Result<(), StoreError> {
+        let transaction = self.begin().await?;
+        let sql = "UPDATE due SET owner = 0 WHERE subscription_key = $1 AND event_key = $2
+            AND owner = $3 AND claim = $4";
+        for (key, claim) in claims {
+            let values = vec![
+                key.subscription.0.into(),
+                key.event.0.into(),
+                fence.incarnation.into(),
+                (*claim).into(),
+            ];
+            transaction.execute_raw(self.statement(sql, values)).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Ends up to `limit` waiting deliveries of a subscription that takes none any
+    /// more. Tells how many there were: fewer than `limit` means that it is done.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: asking again is safe.
+    pub async fn end_waiting(
+        &self,
+        organization: &OrganizationId,
+        subscription: SubscriptionKey,
+        dead: Option<DeadReason>,
+        limit: u32,
+    ) -> Result<usize, StoreError> {
+        let transaction = self.begin().await?;
+        let sql = "DELETE FROM due WHERE subscription_key = $1 AND event_key IN (
+                SELECT event_key FROM due WHERE subscription_key = $1 AND owner = 0 LIMIT $2)
+            AND owner = 0 RETURNING event_key";
+        let values = vec![subscription.0.into(), i64::from(limit).into()];
+        let rows = transaction.query_all_raw(self.statement(sql, values)).await?;
+        let (state, reason) = match dead {
+            Some(reason) => (DeliveryState::Dead as i16, reason as i16),
+            None => (DeliveryState::Cancelled as i16, 0),
+        };
+        let now = self.clock(&transaction).await?;
+        let mut values: Vec<Vec<Value>> = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let event: i64 = column(row, "event_key")?;
+            let organization = organization.as_str();
+            values.push(vec![
+                subscription.0.into(),
+                event.into(),
+                organization.into(),
+                state.into(),
+                reason.into(),
+                now.into(),
+            ]);
+        }
+        let ended = values.len();
+        self.insert_ended(&transaction, values).await?;
+        transaction.commit().await?;
+        Ok(ended)
+    }
+
+    /// The database's clock.
+    pub(super) async fn clock(&self, transaction: &DatabaseTransaction) -> Result<i64, StoreError> {
+        let row = transaction.query_one_raw(self.statement("SELECT {now} AS now", vec![])).await?;
+        column(&row.ok_or(StoreError::Corrupt("clock"))?, "now")
+    }
+
+    async fn insert_ended(
+        &self,
+        transaction: &DatabaseTransaction,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<(), StoreError> {
+        let head = "INSERT INTO undelivered (subscription_key, event_key, organization_id, state,
+            reason, end_time)";
+        for chunk in rows.chunks(128) {
+            let row = |at: usize| format!("({})", Store::list_from(6 * at, 6));
+            let values = (0..chunk.len()).map(row).collect::<Vec<_>>().join(", ");
+            let sql = format!("{head} VALUES {values} ON CONFLICT DO NOTHING");
+            let values = chunk.iter().flatten().cloned().collect();
+            transaction.execute_raw(self.statement(&sql, values)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A count in an int2 of PostgreSQL or an INTEGER of SQLite.
+fn small(row: &sea_orm::QueryResult, name: &'static str) -> Result<u32, StoreError> {
+    let number: i16 = column(row, name)?;
+    u32::try_from(number).map_err(|_| StoreError::Corrupt(name))
+}

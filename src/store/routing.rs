@@ -1,0 +1,78 @@
+//! What the routing tables of all replicas are made from.
+
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+
+use super::engine::column;
+use super::entity::{signing_secret, subscription};
+use super::{Store, StoreError};
+use crate::domain::subscription::{SigningSecret, Subscription};
+
+/// A subscription as the routing table needs it.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    /// The subscription.
+    pub subscription: Subscription,
+    /// Its secrets, oldest first, ended ones included.
+    pub secrets: Vec<SigningSecret>,
+    /// It is gone: take it out.
+    pub deleted: bool,
+}
+
+/// What changed since a version.
+#[derive(Clone, Debug)]
+pub struct RoutingChanges {
+    /// The table that has these changes is at least of this version, and exactly of
+    /// this version if the clock still shows it.
+    pub version: i64,
+    /// In no order that matters; may hold changes later than `version`.
+    pub changed: Vec<Routed>,
+}
+
+impl Store {
+    /// The version that the last subscription change made. Changes raise it in their
+    /// own transaction, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn routing_version(&self) -> Result<i64, StoreError> {
+        let clock = self.statement("SELECT version FROM routing_clock", vec![]);
+        let row = self.read().query_one_raw(clock).await?.ok_or(StoreError::Corrupt("clock"))?;
+        column(&row, "version")
+    }
+
+    /// The subscriptions that changed after `version` (0: all of them).
+    ///
+    /// The clock is read before the rows: a change between the two is in the rows,
+    /// and the table says that it is older than it is. Such a table is brought up to
+    /// date before anything is committed with it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn routing_changes(&self, version: i64) -> Result<RoutingChanges, StoreError> {
+        let now = self.routing_version().await?;
+        let rows = subscription::Entity::find()
+            .filter(subscription::Column::RoutingVersion.gt(version))
+            .all(self.read())
+            .await?;
+        let mut changed = Vec::with_capacity(rows.len());
+        for chunk in rows.chunks(500) {
+            let keys = chunk.iter().map(|row| row.key);
+            let mut secrets = signing_secret::Entity::find()
+                .filter(signing_secret::Column::SubscriptionKey.is_in(keys))
+                .order_by_asc(signing_secret::Column::Key)
+                .all(self.read())
+                .await?;
+            for row in chunk {
+                let own = secrets.extract_if(.., |secret| secret.subscription_key == row.key);
+                changed.push(Routed {
+                    secrets: own.map(super::secret::read).collect::<Result<_, _>>()?,
+                    deleted: row.deleted,
+                    subscription: super::subscription::read(row.clone())?,
+                });
+            }
+        }
+        Ok(RoutingChanges { version: now, changed })
+    }
+}

@@ -3,6 +3,7 @@
 //! The rooms and their floors are described in `docs/ARCHITECTURE.md` and kept
 //! by `tests/tidy.rs`.
 
+pub mod app;
 pub mod cli;
 pub mod dispatcher;
 pub mod domain;

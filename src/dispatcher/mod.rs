@@ -89,21 +89,10 @@ impl Dispatcher {
         (Dispatcher { inner: Arc::new(inner) }, Settlements(settlements))
     }
 
-    /// Takes over what the intake has committed, until `stop`.
-    pub async fn receive(
-        self,
-        mut committed: mpsc::UnboundedReceiver<Vec<Claim>>,
-        stop: CancellationToken,
-    ) {
-        loop {
-            tokio::select! {
-                biased;
-                claims = committed.recv() => match claims {
-                    Some(claims) => self.enqueue(claims),
-                    None => return,
-                },
-                () = stop.cancelled() => committed.close(),
-            }
+    /// Takes over what the intake has committed, until the intake is gone.
+    pub async fn receive(self, mut committed: mpsc::UnboundedReceiver<Vec<Claim>>) {
+        while let Some(claims) = committed.recv().await {
+            self.enqueue(claims);
         }
     }
 
@@ -132,9 +121,7 @@ impl Dispatcher {
         }
         self.inner.workers.close();
         if tokio::time::timeout(grace, self.inner.workers.wait()).await.is_err() {
-            tracing::warn!(
-                "requests still under way after the grace period; they will be sent again"
-            );
+            tracing::warn!("requests still under way after the grace period; they will be sent again");
         }
     }
 

@@ -4,6 +4,7 @@
 //! next batch; nothing waits for a timer. A full queue refuses at once, before
 //! anything is stored.
 
+mod announcer;
 mod batch;
 mod batcher;
 
@@ -12,13 +13,14 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+pub use self::announcer::announce;
 pub use self::batcher::Batcher;
 
 use crate::domain::event::NewEvent;
 use crate::domain::event_rules::content_hash;
 use crate::domain::id::EventKey;
 use crate::metrics::{Metrics, Refusal};
-use crate::store::{Claim, StoreError};
+use crate::store::Claim;
 
 /// Most deliveries that one request may make.
 pub const DELIVERIES_MAX: usize = 20_000;
@@ -126,10 +128,7 @@ impl Intake {
     /// # Errors
     ///
     /// See [`PublishError`]; but for [`PublishError::Unavailable`], nothing was stored.
-    pub async fn publish(
-        &self,
-        events: Vec<NewEvent>,
-    ) -> Result<Vec<PublishedEvent>, PublishError> {
+    pub async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<PublishedEvent>, PublishError> {
         let bytes: usize = events.iter().map(|event| event.payload.bytes().len()).sum();
         let places = self.take_places(events.len(), bytes)?;
         let hash = |event: &NewEvent| event.id.as_ref().map(|_| content_hash(event));

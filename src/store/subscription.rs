@@ -236,6 +236,47 @@ impl Store {
         Ok(changed)
     }
 
+    /// Switches a subscription off by the server's own decision; `why` is shown to
+    /// its owner. One that takes no events already is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] when it is deleted.
+    pub async fn disable(
+        &self,
+        organization: &OrganizationId,
+        key: SubscriptionKey,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let disable = |mut subscription: Subscription| {
+            if !subscription.state.takes_events() {
+                return Ok::<_, std::convert::Infallible>(Change::Keep);
+            }
+            subscription.state = SubscriptionState::Disabled;
+            why.clone_into(&mut subscription.state_reason);
+            Ok(Change::Write(Box::new(subscription)))
+        };
+        match self.change_subscription(organization, key, None, disable).await {
+            Ok(_) => Ok(()),
+            Err(ChangeError::Store(error)) => Err(error),
+            Err(ChangeError::Refused(never)) => match never {},
+        }
+    }
+
+    /// The organization of a subscription that was deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn deleted_organization(
+        &self,
+        key: SubscriptionKey,
+    ) -> Result<Option<OrganizationId>, StoreError> {
+        let found = subscription::Entity::find_by_id(key.0).one(self.read()).await?;
+        let deleted = found.filter(|found| found.deleted);
+        Ok(deleted.map(|found| OrganizationId::stored(&found.organization_id)))
+    }
+
     /// Deletes a subscription. Its deliveries stay readable; the janitor cancels
     /// the open ones.
     ///

@@ -13,6 +13,8 @@ use crate::store::{DueListener, StoreError, Waiting};
 /// The longest time between two looks at `due`; shorter when something is known to
 /// come due earlier, or when a notice comes.
 const POLL: Duration = Duration::from_millis(250);
+/// The same while something is due and its queue is full.
+const FULL_POLL: Duration = Duration::from_millis(10);
 /// Most subscriptions of one claim, and most rows of each.
 const SUBSCRIPTIONS_MAX: usize = 128;
 const ROWS_MAX: usize = 256;
@@ -78,17 +80,17 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     let (due, later): (Vec<&Waiting>, Vec<&Waiting>) =
         waiting.iter().partition(|one| one.due_at <= one.now);
     let sendable = |one: &&Waiting| is_sendable(parts, one.subscription);
-    let next = later.iter().copied().filter(sendable).map(|one| one.due_at.since(one.now)).min();
-    let wanted: Vec<(SubscriptionKey, u32)> = due
-        .into_iter()
-        .filter(|one| is_sendable(parts, one.subscription))
-        .map(|one| (one.subscription, parts.slots.free(one.subscription).min(ROWS_MAX)))
-        .filter(|(_, rows)| 0 < *rows)
-        .take(SUBSCRIPTIONS_MAX)
-        .map(|(key, rows)| (key, u32::try_from(rows).unwrap_or(u32::MAX)))
-        .collect();
+    let next = later.into_iter().filter(sendable).map(|one| one.due_at.since(one.now)).min();
+    let due: Vec<SubscriptionKey> =
+        due.into_iter().filter(sendable).map(|one| one.subscription).collect();
+    let room = |key: &SubscriptionKey| {
+        let rows = parts.slots.free(*key).min(ROWS_MAX);
+        (0 < rows).then(|| (*key, u32::try_from(rows).unwrap_or(u32::MAX)))
+    };
+    let wanted: Vec<_> = due.iter().filter_map(room).take(SUBSCRIPTIONS_MAX).collect();
     if wanted.is_empty() {
-        return Ok(next.unwrap_or(POLL).min(POLL));
+        let longest = if due.is_empty() { POLL } else { FULL_POLL };
+        return Ok(next.unwrap_or(longest).min(longest));
     }
     let claims = parts.store.claim(parts.lease.fence(), &wanted).await?;
     parts.metrics.claimed(claims.len());

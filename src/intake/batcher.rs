@@ -135,8 +135,7 @@ impl Batcher {
             return Ok(Tried::Done);
         }
         if count == 0 {
-            self.metrics.events_duplicate(batch.len() as u64);
-            batch.answer(&[]);
+            self.metrics.events_duplicate(batch.answer(&[]) as u64);
             return Ok(Tried::Done);
         }
         let keys = self.lease.begin_events(fence, count);
@@ -202,7 +201,7 @@ impl Batcher {
         if matched.parks() {
             self.hand_over.due.notify_one();
         }
-        batch.answer(&matched.rows);
+        self.metrics.events_duplicate(batch.answer(&matched.rows) as u64);
     }
 
     /// A commit was not answered: it may be stored, as claimed by this process, which

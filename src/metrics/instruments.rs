@@ -43,8 +43,7 @@ impl Times {
                 "Duration of requests to receivers, by how they ended",
                 &SECONDS,
             ),
-            attempt_labels: AttemptResult::ALL
-                .map(|result| [label("result", result_label(result))]),
+            attempt_labels: AttemptResult::ALL.map(|result| [label("result", result.as_str())]),
             first_attempt_delay: seconds(
                 "hookward_first_attempt_delay_seconds",
                 "Time from publish to the start of the first attempt",
@@ -218,20 +217,6 @@ fn count(
             observer.observe(value(&values).load(Ordering::Relaxed), &[]);
         })
         .build();
-}
-
-fn result_label(result: AttemptResult) -> &'static str {
-    match result {
-        AttemptResult::Succeeded => "succeeded",
-        AttemptResult::HttpStatus => "http_status",
-        AttemptResult::DnsError => "dns_error",
-        AttemptResult::ConnectError => "connect_error",
-        AttemptResult::TlsError => "tls_error",
-        AttemptResult::Timeout => "timeout",
-        AttemptResult::ProtocolError => "protocol_error",
-        AttemptResult::BlockedAddress => "blocked_address",
-        AttemptResult::NotSent => "not_sent",
-    }
 }
 
 fn label(key: &'static str, value: &'static str) -> KeyValue {

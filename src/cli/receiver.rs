@@ -163,6 +163,12 @@ impl Receiver {
     pub async fn next(&mut self) -> Received {
         self.requests.recv().await.expect("the accepting task keeps a sender and never ends")
     }
+
+    /// The next request, if it has come already.
+    #[must_use]
+    pub fn waiting(&mut self) -> Option<Received> {
+        self.requests.try_recv().ok()
+    }
 }
 
 impl Received {

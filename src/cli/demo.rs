@@ -92,10 +92,10 @@ async fn run<W: io::Write>(
 
     let deadline = published + REQUESTS_TIME;
     while !tally.is_complete() {
-        let Ok(received) = timeout_at(deadline, receiver.next()).await else { break };
-        let after = (received.at - published_at).unsigned_abs();
-        let noted = tally.note(&received);
-        report.request(&received, &noted, after)?;
+        let Ok(request) = timeout_at(deadline, receiver.next()).await else { break };
+        let after = (request.at - published_at).unsigned_abs();
+        let noted = tally.note(&request);
+        report.request(&request, &noted, after)?;
     }
 
     let deadline = Instant::now() + SETTLING_TIME;
@@ -103,8 +103,8 @@ async fn run<W: io::Write>(
         read_back::read_back(&mut client, &subscribed, &tally, deadline).await?;
     report.statuses(&statuses)?;
     // All is settled: what still comes now, comes once too often.
-    while let Some(received) = receiver.waiting() {
-        tally.note(&received);
+    while let Some(request) = receiver.waiting() {
+        tally.note(&request);
     }
     let faults = [tally.faults(), unlike].concat();
     report.verdict(&faults, tally.request_count(), statuses.len(), began.elapsed())?;

@@ -160,6 +160,10 @@ impl Receiver {
     }
 
     /// The next request. Waits for one; can be cancelled without losing any.
+    ///
+    /// # Panics
+    ///
+    /// Never: the accepting task keeps a sender and does not end.
     pub async fn next(&mut self) -> Received {
         self.requests.recv().await.expect("the accepting task keeps a sender and never ends")
     }

@@ -2,12 +2,14 @@
 //! receivers, a nameserver and a collector on loopback, and a gRPC client. Nothing of
 //! the product is replaced by a stand-in.
 
+pub(crate) mod admin;
 pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod collector;
 pub(crate) mod engine;
 pub(crate) mod eventually;
 pub(crate) mod nameserver;
+#[expect(unreachable_pub, reason = "the unit tests share this file")]
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod receiver;

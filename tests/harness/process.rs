@@ -38,6 +38,11 @@ impl Process {
         Process { child, written }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it wrote so far, on stdout and stderr.
     pub(crate) fn written(&self) -> String {
         self.written.lock().expect("the readers do not panic").clone()

@@ -116,6 +116,16 @@ impl Service {
         self.admin
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The settings it runs with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill();

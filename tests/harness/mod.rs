@@ -9,7 +9,6 @@ pub(crate) mod collector;
 pub(crate) mod engine;
 pub(crate) mod eventually;
 pub(crate) mod nameserver;
-#[expect(unreachable_pub, reason = "the unit tests share this file")]
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod receiver;

@@ -87,10 +87,8 @@ impl Process {
 
     /// Waits for its end.
     pub(crate) async fn ends(&mut self) -> ExitStatus {
-        eventually("the end of hookward", async || {
-            self.child.try_wait().expect("it is our child")
-        })
-        .await
+        eventually("the end of hookward", async || self.child.try_wait().expect("it is our child"))
+            .await
     }
 
     fn signal(&self, name: &str) {

@@ -78,11 +78,7 @@ async fn publish_example(
 ) -> Received {
     let example = event_type.example_json.clone();
     let payload = (!example.is_empty()).then_some(pb::event::Payload::Json(example));
-    let event = pb::Event {
-        r#type: event_type.name.clone(),
-        payload,
-        ..pb::Event::default()
-    };
+    let event = pb::Event { r#type: event_type.name.clone(), payload, ..pb::Event::default() };
     let before = receiver.count();
     let published = organization.publish_event(event).await;
     organization.delivery_of(&published.event_id).reaches(State::Succeeded).await;

@@ -1,6 +1,6 @@
 //! Contract: Azodha (assertions 1 to 6 of its contract, in their gRPC form).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use hookward::grpc::pb;
 use pb::delivery::State;
@@ -16,7 +16,7 @@ use crate::harness::signature::sha256_hex;
 const COUNTER: &str = "HealthRecordCounter";
 const BODY: &str = r#"{"count":12,"eventName":"HealthRecordCounter","patientId":4101}"#;
 
-fn map(entries: &[(&str, &str)]) -> HashMap<String, String> {
+fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
     entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 

@@ -30,9 +30,8 @@ async fn the_body_is_id_event_and_payload_and_a_ping_has_only_the_first_two() {
     mycure.publish_event(ping).await;
     let second = &receiver.received(2).await[1];
 
-    let expected = format!(
-        r#"{{"id":"64f0c3a1b2d4e5f607182941","event":"{CREATE}","payload":{payload}}}"#
-    );
+    let expected =
+        format!(r#"{{"id":"64f0c3a1b2d4e5f607182941","event":"{CREATE}","payload":{payload}}}"#);
     assert_eq!(first.text(), expected);
     assert_eq!(second.text(), r#"{"id":"64f0c3a1b2d4e5f607182940","event":"ping"}"#);
     assert_eq!(second.body.len(), 48);

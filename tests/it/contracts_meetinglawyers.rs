@@ -104,8 +104,10 @@ async fn without_signing_there_is_no_signature_header() {
     let service = Service::start(Engine::sqlite()).await;
     let company = service.organization("company");
     let receiver = Receiver::answering([200]).await;
-    let unsigned =
-        pb::Subscription { signing_enabled: Some(false), ..draft(&receiver, "meetinglawyers", "*") };
+    let unsigned = pb::Subscription {
+        signing_enabled: Some(false),
+        ..draft(&receiver, "meetinglawyers", "*")
+    };
     let subscribed = company.create(unsigned).await;
     assert_eq!(subscribed.secret, "");
 

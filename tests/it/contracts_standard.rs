@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use hookward::grpc::pb;
 use pb::delivery::State;
 
-use crate::harness::client::{draft, event};
+use crate::harness::client::{draft, event, waits};
 use crate::harness::engine::Engine;
 use crate::harness::eventually::eventually;
 use crate::harness::receiver::Receiver;
@@ -65,7 +65,7 @@ async fn the_id_is_the_deliverys_and_the_time_is_that_of_each_attempt() {
     let receiver = Receiver::answering([503, 200]).await;
     let subscribed = clinic
         .create(pb::Subscription {
-            retry_policy: Some(crate::harness::client::waits(&[1100])),
+            retry_policy: Some(waits(&[1100])),
             ..draft(&receiver, "standard", "*")
         })
         .await;

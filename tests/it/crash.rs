@@ -46,9 +46,8 @@ async fn every_acknowledged_event_survives_five_kills(engine: Engine) {
 
     let ledger = Arc::new(Ledger::default());
     let (current, server) = watch::channel(clinic);
-    let clients = (0..CLIENTS).map(|client| {
-        tokio::spawn(publish_share(client, server.clone(), Arc::clone(&ledger)))
-    });
+    let clients = (0..CLIENTS)
+        .map(|client| tokio::spawn(publish_share(client, server.clone(), Arc::clone(&ledger))));
     let clients: Vec<_> = clients.collect();
     for kill in 1..=KILLS {
         let reached = EVENTS * kill / (KILLS + 1);

@@ -9,6 +9,7 @@ use tonic::Code;
 
 use crate::harness::client::{event, event_with_id};
 use crate::harness::engine::{Engine, on_both_engines};
+use crate::harness::eventually::eventually;
 use crate::harness::receiver::{Answer, Receiver};
 use crate::harness::service::Service;
 
@@ -37,7 +38,7 @@ async fn a_server_that_dies_right_after_its_ok_has_kept_the_events_and_all_deliv
     service.kill();
 
     assert!(results.iter().all(|result| result.delivery_count == 3), "{results:?}");
-    receivers.each_ref().map(Receiver::release);
+    receivers.iter().for_each(Receiver::release);
     service.restart().await;
     let clinic = service.organization("clinic");
     for result in &results {
@@ -47,7 +48,7 @@ async fn a_server_that_dies_right_after_its_ok_has_kept_the_events_and_all_deliv
     }
     let expected: BTreeSet<_> = numbers.iter().map(String::as_bytes).map(<[u8]>::to_vec).collect();
     for receiver in &receivers {
-        crate::harness::eventually::eventually("every event at every receiver", async || {
+        eventually("every event at every receiver", async || {
             let bodies: BTreeSet<_> = receiver.requests().into_iter().map(|r| r.body).collect();
             (bodies == expected).then_some(())
         })

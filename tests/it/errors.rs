@@ -7,6 +7,7 @@ use tonic_types::StatusExt;
 
 use crate::harness::client::{draft, event};
 use crate::harness::engine::{Engine, on_both_engines};
+use crate::harness::eventually::eventually;
 use crate::harness::receiver::Receiver;
 use crate::harness::service::{Service, Settings};
 
@@ -87,7 +88,7 @@ async fn a_full_queue_says_when_to_try_again(engine: Engine) {
     clinic.subscribe(&receiver, "azodha", "*").await;
 
     let mut accepted = 0;
-    let refused = crate::harness::eventually::eventually("a full queue", async || {
+    let refused = eventually("a full queue", async || {
         let calls = (0..64).map(|_| {
             let clinic = clinic.clone();
             let events = (0..50).map(|_| event("load", "{}")).collect();

@@ -30,9 +30,8 @@ async fn a_change_at_one_replica_counts_for_the_very_next_publish_at_another() {
 /// Changes through `here`, publishes through `there` at once.
 async fn rounds(here: &Organization, there: &Organization, count: usize) {
     let receiver = Receiver::answering([200]).await;
-    let reached = async |event_type: &str| {
-        there.publish_event(event(event_type, "{}")).await.delivery_count
-    };
+    let reached =
+        async |event_type: &str| there.publish_event(event(event_type, "{}")).await.delivery_count;
     for round in 0..count {
         let (old, new) = (format!("old.{round}"), format!("new.{round}"));
         assert_eq!(reached(&old).await, 0, "round {round}: nobody yet");

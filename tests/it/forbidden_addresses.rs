@@ -12,6 +12,7 @@ use pb::delivery_attempt::Outcome;
 use crate::harness::authority::Certificate;
 use crate::harness::client::{Organization, draft};
 use crate::harness::engine::Engine;
+use crate::harness::eventually::eventually;
 use crate::harness::nameserver::Nameserver;
 use crate::harness::receiver::{Answer, Receiver};
 use crate::harness::refusal::violation;
@@ -32,8 +33,7 @@ async fn a_forbidden_address_in_a_url_is_refused_and_a_public_one_is_not() {
     let mut refused = 0;
     for line in CORPUS.lines().filter(|line| !line.starts_with('#')) {
         let (address, what) = line.split_once('|').expect("address and reason");
-        let host =
-            if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
         let url = format!("https://{host}/hook");
         let draft = pb::Subscription { url, ..draft(&receiver, "standard", "*") };
         let answer = clinic.try_create(draft, "").await;
@@ -176,9 +176,8 @@ async fn a_name_is_called_only_if_every_address_it_resolves_to_may_be() {
 
 #[tokio::test]
 async fn a_name_that_changes_its_address_at_every_question_never_leads_into_the_trap() {
-    let flips = |_: &str, number: usize| {
-        vec![if number.is_multiple_of(2) { ALLOWED } else { FORBIDDEN }]
-    };
+    let flips =
+        |_: &str, number: usize| vec![if number.is_multiple_of(2) { ALLOWED } else { FORBIDDEN }];
     let stage = Stage::new(flips).await;
     let receiver = &stage.receiver;
     for number in 0..50 {
@@ -194,7 +193,7 @@ async fn a_name_that_changes_its_address_at_every_question_never_leads_into_the_
     }
 
     let open = [State::Pending.into(), State::InFlight.into()];
-    crate::harness::eventually::eventually("the end of all deliveries", async || {
+    eventually("the end of all deliveries", async || {
         let filter = pb::ListDeliveriesRequest { states: open.to_vec(), ..Default::default() };
         stage.clinic.list(filter).await.is_empty().then_some(())
     })

@@ -9,6 +9,7 @@ use tonic_types::StatusExt;
 use crate::harness::client::{Organization, draft, event_with_id};
 use crate::harness::engine::{Engine, on_both_engines};
 use crate::harness::receiver::Receiver;
+use crate::harness::refusal::violation;
 use crate::harness::service::Service;
 
 on_both_engines!(
@@ -96,9 +97,9 @@ async fn race(callers: &[Organization]) {
     for round in 0..10 {
         let calls = callers.iter().cycle().take(32).map(|caller| {
             let (caller, id) = (caller.clone(), format!("race-{round}"));
-            tokio::spawn(async move {
-                caller.publish_event(event_with_id(&id, "race", "{}")).await
-            })
+            tokio::spawn(
+                async move { caller.publish_event(event_with_id(&id, "race", "{}")).await },
+            )
         });
         let calls: Vec<_> = calls.collect();
         let mut stored = 0;
@@ -123,7 +124,8 @@ async fn the_server_makes_ids_where_the_publisher_does_not(engine: Engine) {
     for id in [&first, &second] {
         let digits = id.strip_prefix("evt_").expect("the prefix of events");
         assert_eq!(digits.len(), 13);
-        let alphabet = |b: u8| b.is_ascii_digit() || (b.is_ascii_lowercase() && !b"ilou".contains(&b));
+        let alphabet =
+            |b: u8| b.is_ascii_digit() || (b.is_ascii_lowercase() && !b"ilou".contains(&b));
         assert!(digits.bytes().all(alphabet), "{id}");
         assert_eq!(clinic.read_event(id).await.expect("it is there").id, *id);
     }
@@ -152,7 +154,7 @@ async fn a_request_id_gets_the_first_answer_again(engine: Engine) {
         ..request
     };
     let refused = create(other).await.expect_err("another content");
-    assert_eq!(crate::harness::refusal::violation(&refused).0, "request_id");
+    assert_eq!(violation(&refused).0, "request_id");
 
     let id = first.subscription.expect("always there").id;
     let rotate = pb::RotateSigningSecretRequest {

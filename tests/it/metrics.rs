@@ -14,8 +14,7 @@ use crate::harness::service::Service;
 on_both_engines!(counters_follow_what_happens, labels_hold_nothing_of_callers);
 
 async fn scrape(service: &Service) -> String {
-    let (status, body) =
-        admin::get(service.admin_address(), "/metrics").await.expect("an answer");
+    let (status, body) = admin::get(service.admin_address(), "/metrics").await.expect("an answer");
     assert_eq!(status, 200);
     body
 }

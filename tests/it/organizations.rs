@@ -1,11 +1,14 @@
 //! Promise: another organization's id looks exactly like one that does not exist.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use hookward::grpc::pb;
 use pb::delivery::State;
 use tonic::{Code, Status};
 
 use crate::harness::client::{Organization, draft, event_with_id};
 use crate::harness::engine::{Engine, on_both_engines};
+use crate::harness::eventually::eventually;
 use crate::harness::receiver::Receiver;
 use crate::harness::refusal::seen;
 use crate::harness::service::Service;
@@ -14,6 +17,7 @@ on_both_engines!(
     foreign_ids_answer_as_missing_ones_do_byte_for_byte,
     lists_hold_nothing_of_other_organizations,
     the_same_event_id_is_another_event_in_another_organization,
+    connections_are_used_again_but_never_by_another_subscription,
 );
 
 /// The same id with another last character: well-formed, and nobody's.
@@ -41,7 +45,8 @@ async fn foreign_ids_answer_as_missing_ones_do_byte_for_byte(engine: Engine) {
     let delivery = owner.delivery_of("known-event-1").reaches(State::Succeeded).await;
     let own = owner.publish("invoice.paid", "{}").await;
 
-    let ids = [(&*subscribed.id, &*delivery.id, "known-event-1"), (&subscribed.id, &delivery.id, &own)];
+    let ids =
+        [(&*subscribed.id, &*delivery.id, "known-event-1"), (&subscribed.id, &delivery.id, &own)];
     for (subscription, delivery, event) in ids {
         for number in 0..METHODS {
             let id = match number {
@@ -71,8 +76,11 @@ async fn call(caller: &Organization, number: u8, id: &str) -> Result<(), Status>
         0 => caller.read_event(id).await.map(drop),
         1 => caller.delivery(id).await.map(drop),
         2 => {
-            let request =
-                pb::ListDeliveryAttemptsRequest { organization_id, delivery_id, ..Default::default() };
+            let request = pb::ListDeliveryAttemptsRequest {
+                organization_id,
+                delivery_id,
+                ..Default::default()
+            };
             caller.deliveries().list_delivery_attempts(request).await.map(drop)
         }
         3 => {
@@ -86,8 +94,11 @@ async fn call(caller: &Organization, number: u8, id: &str) -> Result<(), Status>
         8 => caller.deactivate(id).await,
         9 => caller.ping(id).await.map(drop),
         10 => {
-            let change =
-                pb::Subscription { id: subscription_id, name: "taken".into(), ..Default::default() };
+            let change = pb::Subscription {
+                id: subscription_id,
+                name: "taken".into(),
+                ..Default::default()
+            };
             caller.try_update(change, &["name"]).await.map(drop)
         }
         11 => {
@@ -104,8 +115,11 @@ async fn call(caller: &Organization, number: u8, id: &str) -> Result<(), Status>
         }
         13 => {
             let signing_secret_id = "sec_0000000000000".to_owned();
-            let request =
-                pb::RevokeSigningSecretRequest { organization_id, subscription_id, signing_secret_id };
+            let request = pb::RevokeSigningSecretRequest {
+                organization_id,
+                subscription_id,
+                signing_secret_id,
+            };
             caller.subscriptions().revoke_signing_secret(request).await.map(drop)
         }
         14 => {
@@ -138,8 +152,7 @@ async fn lists_hold_nothing_of_other_organizations(engine: Engine) {
         assert_eq!(owner.list(filter.clone()).await.len(), 1);
         assert_eq!(stranger.list(filter).await, []);
     }
-    let events =
-        pb::ListEventsRequest { organization_id: stranger.name(), ..Default::default() };
+    let events = pb::ListEventsRequest { organization_id: stranger.name(), ..Default::default() };
     let events = stranger.events().list_events(events).await.expect("it is readable");
     assert_eq!(events.into_inner().events, []);
     let subscriptions =
@@ -164,4 +177,36 @@ async fn the_same_event_id_is_another_event_in_another_organization(engine: Engi
         let read = organization.read_event("shared-id").await.expect("it is there");
         assert_eq!(read.payload, Some(pb::event::Payload::Json(payload.to_owned())));
     }
+}
+
+async fn connections_are_used_again_but_never_by_another_subscription(engine: Engine) {
+    let service = Service::start(engine).await;
+    let receiver = Receiver::answering([200]).await;
+    let callers = [("a", "/1"), ("a", "/2"), ("b", "/3")];
+    for (organization, path) in callers {
+        let url = receiver.url_at(path);
+        let draft = pb::Subscription { url, ..draft(&receiver, "azodha", "*") };
+        service.organization(organization).create(draft).await;
+    }
+
+    // One after the other, so that a connection is free when the next request starts.
+    for _ in 0..5 {
+        for organization in ["a", "b"] {
+            let organization = service.organization(organization);
+            let id = organization.publish("invoice.paid", "{}").await;
+            eventually("the end of its deliveries", async || {
+                let found = organization.deliveries_of(&id).await;
+                found.iter().all(|one| one.state() == State::Succeeded).then_some(())
+            })
+            .await;
+        }
+    }
+
+    let mut users: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+    for request in receiver.requests() {
+        users.entry(request.connection).or_default().insert(request.target);
+    }
+    assert_eq!(receiver.count(), 15);
+    assert!(users.values().all(|paths| paths.len() == 1), "{users:?}");
+    assert_eq!(users.len(), 3, "each has one connection: {users:?}");
 }

@@ -8,7 +8,7 @@ use hookward::grpc::pb;
 use pb::delivery::State;
 use tonic::Code;
 
-use crate::harness::client::{Organization, draft};
+use crate::harness::client::{Organization, draft, event, waits};
 use crate::harness::engine::{Engine, on_both_engines};
 use crate::harness::eventually::{eventually, meanwhile};
 use crate::harness::receiver::Receiver;
@@ -92,10 +92,10 @@ async fn deactivate_and_delete_stop_requests_within_a_second_and_cancel_the_rest
         let clinic = service.organization(verb);
         // Every event fails and is tried again twice a second, for ever.
         let receiver = Receiver::answering([500]).await;
-        let retry_policy = Some(crate::harness::client::waits(&[500; 49]));
+        let retry_policy = Some(waits(&[500; 49]));
         let draft = pb::Subscription { retry_policy, ..draft(&receiver, "azodha", "*") };
         let subscribed = clinic.create(draft).await;
-        let events = (0..20).map(|_| crate::harness::client::event("failing", "{}")).collect();
+        let events = (0..20).map(|_| event("failing", "{}")).collect();
         clinic.try_publish(events).await.expect("it keeps the rules");
         receiver.received(40).await;
 
@@ -134,7 +134,7 @@ async fn a_receiver_that_is_gone_disables_its_subscription(engine: Engine) {
         })
         .await;
         assert!(!disabled.state_reason.is_empty(), "{profile}: it says why");
-        let later = crate::harness::client::event("invoice.paid", "{}");
+        let later = event("invoice.paid", "{}");
         assert_eq!(clinic.publish_event(later.clone()).await.delivery_count, 0, "{profile}");
 
         clinic.activate(&subscribed.id).await.expect("it is disabled");

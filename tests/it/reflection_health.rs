@@ -75,8 +75,7 @@ async fn reflection_can_be_switched_off() {
     let settings = Settings::new(Engine::sqlite()).env("HOOKWARD_NO_REFLECTION", "true");
     let service = settings.start().await;
     let request = v1::ServerReflectionRequest::default();
-    let mut client =
-        v1::server_reflection_client::ServerReflectionClient::new(service.channel());
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(service.channel());
     let refused = client.server_reflection_info(tokio_stream::once(request)).await;
     assert_eq!(refused.expect_err("it is off").code(), Code::Unimplemented);
 }

@@ -1,7 +1,7 @@
 //! Contract: every limit of a subscription refuses what breaks it, with the field's path
 //! and a stable reason, accepts what just keeps it, and stores nothing of a refused call.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hookward::grpc::pb;
@@ -20,7 +20,7 @@ on_both_engines!(
 
 type Change = fn(&mut pb::Subscription);
 
-fn map(count: usize, key: &str, value: &str) -> HashMap<String, String> {
+fn map(count: usize, key: &str, value: &str) -> BTreeMap<String, String> {
     (0..count).map(|number| (format!("{key}{number:02}"), value.to_owned())).collect()
 }
 
@@ -86,7 +86,7 @@ const PATTERN: &str = "INVALID_EVENT_PATTERN";
 const ATTRIBUTE: &str = "INVALID_ATTRIBUTE";
 const RETRY: &str = "INVALID_RETRY_POLICY";
 
-fn header(name: &str, value: &str) -> HashMap<String, String> {
+fn header(name: &str, value: &str) -> BTreeMap<String, String> {
     [(name.to_owned(), value.to_owned())].into()
 }
 

@@ -69,7 +69,7 @@ const BREACHES: [(Change, &str, &str); 33] = [
     (|e| e.attributes = entry("k", &"v".repeat(1025)), "attributes[\"k\"]", "INVALID_ATTRIBUTE"),
 ];
 
-fn entry(key: &str, value: &str) -> std::collections::HashMap<String, String> {
+fn entry(key: &str, value: &str) -> std::collections::BTreeMap<String, String> {
     [(key.to_owned(), value.to_owned())].into()
 }
 

@@ -72,9 +72,8 @@ async fn the_next_attempt_time_is_told(engine: Engine) {
 
     let id = clinic.publish("invoice.paid", "{}").await;
 
-    let waiting = |delivery: &pb::Delivery| {
-        delivery.state() == State::Pending && delivery.attempt_count == 1
-    };
+    let waiting =
+        |delivery: &pb::Delivery| delivery.state() == State::Pending && delivery.attempt_count == 1;
     let delivery = clinic.delivery_of(&id).is("waits for its second attempt", waiting).await;
     let end = delivery.last_attempt.expect("there was one").start_time.expect("it began").seconds;
     let next = delivery.next_attempt_time.expect("it is waited for").seconds;

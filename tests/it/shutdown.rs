@@ -103,9 +103,11 @@ async fn a_receiver_that_hangs_does_not_hold_the_stop_for_ever(engine: Engine) {
     let settings = Settings::new(engine).flag("--shutdown-grace", "2s");
     let mut service = settings.start().await;
     let clinic = service.organization("clinic");
-    let receiver = Receiver::deciding(|number, _| {
-        if number == 0 { Answer::Hang } else { Answer::Status(200) }
-    })
+    let receiver = Receiver::deciding(
+        |number, _| {
+            if number == 0 { Answer::Hang } else { Answer::Status(200) }
+        },
+    )
     .await;
     let attempt_timeout = Some(prost_types::Duration { seconds: 30, nanos: 0 });
     clinic.create(pb::Subscription { attempt_timeout, ..draft(&receiver, "azodha", "*") }).await;

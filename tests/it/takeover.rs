@@ -50,10 +50,13 @@ async fn work_of_a_frozen_replica_goes_on_and_its_late_outcome_changes_nothing()
     let Some(engine) = Engine::postgres() else { return };
     let holder = Service::start(engine).await;
     let other = holder.replica().await;
-    let first = Receiver::deciding(|number, _| {
-        if number == 0 { Answer::Held(500) } else { Answer::Status(200) }
-    })
-    .await;
+    let first =
+        Receiver::deciding(
+            |number, _| {
+                if number == 0 { Answer::Held(500) } else { Answer::Status(200) }
+            },
+        )
+        .await;
     let clinic = other.organization("clinic");
     clinic.subscribe(&first, "azodha", "*").await;
     let frozen = event_with_id("frozen", "held", "{}");
@@ -78,10 +81,9 @@ async fn work_of_a_frozen_replica_goes_on_and_its_late_outcome_changes_nothing()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_was_killed_goes_on_with_its_work_after_its_restart() {
     let mut service = Service::start(Engine::sqlite()).await;
-    let receiver = Receiver::deciding(|number, _| {
-        if number < 5 { Answer::Hang } else { Answer::Status(200) }
-    })
-    .await;
+    let receiver =
+        Receiver::deciding(|number, _| if number < 5 { Answer::Hang } else { Answer::Status(200) })
+            .await;
     let clinic = service.organization("clinic");
     clinic.subscribe(&receiver, "azodha", "*").await;
     let mut ids = Vec::new();

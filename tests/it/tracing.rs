@@ -41,13 +41,17 @@ async fn a_published_trace_goes_on_to_the_receiver_and_to_the_collector(engine: 
     let id = publish_traced(&service, event).await;
 
     let delivery = clinic.delivery_of(&id).reaches(State::Succeeded).await;
-    let sent: Vec<String> = receiver.requests().iter().map(|request| {
-        let parent = request.header("traceparent").expect("it is sent");
-        assert_eq!(request.header("baggage"), None);
-        assert_eq!(&parent[..36], format!("00-{TRACE_HEX}-"));
-        assert_ne!(&parent[36..52], PARENT_HEX, "the attempt's span, not the publisher's");
-        parent[36..52].to_owned()
-    }).collect();
+    let sent: Vec<String> = receiver
+        .requests()
+        .iter()
+        .map(|request| {
+            let parent = request.header("traceparent").expect("it is sent");
+            assert_eq!(request.header("baggage"), None);
+            assert_eq!(&parent[..36], format!("00-{TRACE_HEX}-"));
+            assert_ne!(&parent[36..52], PARENT_HEX, "the attempt's span, not the publisher's");
+            parent[36..52].to_owned()
+        })
+        .collect();
     assert_eq!(sent.len(), 2);
     assert_ne!(sent[0], sent[1], "each attempt has its span");
     for attempt in clinic.attempts(&delivery.id).await {

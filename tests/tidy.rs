@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// The floors of the house, ground floor first. A room may use rooms on lower
 /// floors only; rooms on one floor don't know each other.
-const FLOORS: [&[&str]; 9] = [
-    &["domain", "metrics", "trace"],
+const FLOORS: [&[&str]; 10] = [
+    &["domain"],
+    &["metrics", "trace"],
     &["store", "egress"],
     &["routing", "permits", "lease"],
     &["intake", "dispatcher"],

@@ -1,7 +1,5 @@
 //! Contract: Azodha (assertions 1 to 6 of its contract, in their gRPC form).
 
-use std::collections::BTreeMap;
-
 use hookward::grpc::pb;
 use pb::delivery::State;
 use tonic::Code;
@@ -16,7 +14,8 @@ use crate::harness::signature::sha256_hex;
 const COUNTER: &str = "HealthRecordCounter";
 const BODY: &str = r#"{"count":12,"eventName":"HealthRecordCounter","patientId":4101}"#;
 
-fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+/// Whatever kind of map the generated code has.
+fn map<M: FromIterator<(String, String)>>(entries: &[(&str, &str)]) -> M {
     entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
@@ -67,15 +66,17 @@ async fn the_organization_code_is_appended_and_signed_only_when_asked_for() {
     let service = Service::start(Engine::sqlite()).await;
     let azodha = service.organization("100");
     let (with, without) = (Receiver::answering([200]).await, Receiver::answering([200]).await);
-    let attributes = map(&[("organizationCode", "EXAMPLE-ORG")]);
+    let code = [("organizationCode", "EXAMPLE-ORG")];
     let asked = pb::Subscription {
-        attributes: attributes.clone(),
+        attributes: map(&code),
         send_organization_code: true,
         ..draft(&with, "azodha", COUNTER)
     };
     let secret = "s3cr3t-of-azodha";
     azodha.create_with_secret(asked, secret).await;
-    azodha.create(pb::Subscription { attributes, ..draft(&without, "azodha", COUNTER) }).await;
+    azodha
+        .create(pb::Subscription { attributes: map(&code), ..draft(&without, "azodha", COUNTER) })
+        .await;
 
     azodha.publish(COUNTER, BODY).await;
 

@@ -46,8 +46,8 @@ async fn counters_follow_what_happens(engine: Engine) {
     eventually("the counters", async || {
         let text = scrape(&service).await;
         let accepted = total(&text, "hookward_events_accepted_total", &[]) - before;
-        let attempts = total(&text, "hookward_attempts_total", &[]);
-        let succeeded = total(&text, "hookward_deliveries_total", &["succeeded"]);
+        let attempts = total(&text, "hookward_attempt_duration_seconds_count", &[]);
+        let succeeded = total(&text, "hookward_deliveries_ended_total", &["succeeded"]);
         let ended = (accepted, attempts, succeeded);
         (ended == (5.0, 6.0, 5.0)).then_some(())
     })

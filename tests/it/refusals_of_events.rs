@@ -69,8 +69,8 @@ const BREACHES: [(Change, &str, &str); 33] = [
     (|e| e.attributes = entry("k", &"v".repeat(1025)), "attributes[\"k\"]", "INVALID_ATTRIBUTE"),
 ];
 
-fn entry(key: &str, value: &str) -> std::collections::BTreeMap<String, String> {
-    [(key.to_owned(), value.to_owned())].into()
+fn entry<M: FromIterator<(String, String)>>(key: &str, value: &str) -> M {
+    [(key.to_owned(), value.to_owned())].into_iter().collect()
 }
 
 fn nested(depth: usize) -> String {

@@ -182,8 +182,8 @@ impl Cidr {
             prefix = prefix.checked_sub(96).ok_or(CidrError::HostBits)?;
         }
         let host_bits = match network {
-            IpAddr::V4(v4) => v4.to_bits().checked_shl(u32::from(prefix)).unwrap_or(0) != 0,
-            IpAddr::V6(v6) => v6.to_bits().checked_shl(u32::from(prefix)).unwrap_or(0) != 0,
+            IpAddr::V4(v4) => v4.to_bits().checked_shl(prefix).unwrap_or(0) != 0,
+            IpAddr::V6(v6) => v6.to_bits().checked_shl(prefix).unwrap_or(0) != 0,
         };
         if host_bits {
             return Err(CidrError::HostBits);

@@ -224,7 +224,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_a_wait_out_of_range(value: Vec<u8>, text in "[A-Za-z0-9 ,:-]{0,36}", now: i64) {
+        fn no_bytes_make_a_wait_out_of_range(
+            value: Vec<u8>, text in "[A-Za-z0-9 ,:-]{0,36}", now: i64,
+        ) {
             for value in [&value[..], text.as_bytes()] {
                 if let Some(wait) = parse_retry_after(value, Timestamp(now)) {
                     prop_assert!(wait <= RETRY_AFTER_MAX);

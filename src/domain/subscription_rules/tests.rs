@@ -31,8 +31,8 @@ fn map(key: &str, value: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(key.to_owned(), value.to_owned())])
 }
 
-fn secs(waits: &[u64]) -> Option<Vec<Duration>> {
-    Some(waits.iter().map(|&wait| Duration::from_secs(wait)).collect())
+fn secs(waits: &[u64]) -> Vec<Duration> {
+    waits.iter().map(|&wait| Duration::from_secs(wait)).collect()
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn what_is_given_is_kept() {
         input.headers = map("api-key", "***");
         input.attributes = map("organization_code", "42");
         input.send_organization_code = true;
-        input.retry_waits = secs(&[86_400; 8]);
+        input.retry_waits = Some(secs(&[86_400; 8]));
         input.attempt_timeout = Some(Duration::from_secs(30));
         input.max_in_flight = 256;
         profile.service_patterns = true;
@@ -64,14 +64,22 @@ fn what_is_given_is_kept() {
     assert_eq!(spec.headers, map("api-key", "stored"));
     assert_eq!(spec.retry_waits.len(), 8);
     assert_eq!((spec.signing_enabled, spec.max_in_flight), (false, 256));
-    let once = changed(|input, _| input.retry_waits = secs(&[])).expect("valid");
+    let once = changed(|input, _| input.retry_waits = Some(secs(&[]))).expect("valid");
     assert!(once.retry_waits.is_empty(), "one attempt only");
+}
+
+type Case = (fn(&mut SubscriptionInput, &mut ProfileRules), &'static str, &'static str);
+
+fn assert_refused(cases: &[Case]) {
+    for (number, (change, field, reason)) in cases.iter().enumerate() {
+        let invalid = changed(change).expect_err(reason);
+        assert_eq!((&*invalid.field, invalid.reason), (*field, *reason), "case {number}");
+    }
 }
 
 #[test]
 fn what_breaks_a_rule_is_refused_by_field_and_reason() {
-    type Change = fn(&mut SubscriptionInput, &mut ProfileRules);
-    let cases: [(Change, &str, &str); 21] = [
+    let cases: [Case; 13] = [
         (|i, _| i.account_id = "a b".to_owned(), "account_id", "INVALID_ID"),
         (|i, _| i.name = "n".repeat(129), "name", "INVALID_NAME"),
         (|i, _| i.name = "a\nb".to_owned(), "name", "INVALID_NAME"),
@@ -101,6 +109,13 @@ fn what_breaks_a_rule_is_refused_by_field_and_reason() {
         ),
         (|i, _| i.headers = map("X-Token", "***"), "headers[\"X-Token\"]", "HEADER_VALUE"),
         (|i, _| i.attributes = map("a b", "x"), "attributes", "INVALID_ATTRIBUTE"),
+    ];
+    assert_refused(&cases);
+}
+
+#[test]
+fn codes_waits_and_limits_out_of_range_are_refused() {
+    let cases: [Case; 8] = [
         (
             |i, _| {
                 i.send_organization_code = true;
@@ -118,14 +133,22 @@ fn what_breaks_a_rule_is_refused_by_field_and_reason() {
             "send_organization_code",
             "ORGANIZATION_CODE_UNSUPPORTED",
         ),
-        (|i, _| i.retry_waits = secs(&[1; 50]), "retry_policy.waits", "INVALID_RETRY_POLICY"),
+        (|i, _| i.retry_waits = Some(secs(&[1; 50])), "retry_policy.waits", "INVALID_RETRY_POLICY"),
         (
-            |i, _| i.retry_waits = secs(&[1, 1, 1, 0]),
+            |i, _| i.retry_waits = Some(secs(&[1, 1, 1, 0])),
             "retry_policy.waits[3]",
             "INVALID_RETRY_POLICY",
         ),
-        (|i, _| i.retry_waits = secs(&[86_401]), "retry_policy.waits[0]", "INVALID_RETRY_POLICY"),
-        (|i, _| i.retry_waits = secs(&[80_000; 9]), "retry_policy.waits", "INVALID_RETRY_POLICY"),
+        (
+            |i, _| i.retry_waits = Some(secs(&[86_401])),
+            "retry_policy.waits[0]",
+            "INVALID_RETRY_POLICY",
+        ),
+        (
+            |i, _| i.retry_waits = Some(secs(&[80_000; 9])),
+            "retry_policy.waits",
+            "INVALID_RETRY_POLICY",
+        ),
         (
             |i, _| i.attempt_timeout = Some(Duration::from_millis(30_001)),
             "attempt_timeout",
@@ -133,8 +156,5 @@ fn what_breaks_a_rule_is_refused_by_field_and_reason() {
         ),
         (|i, _| i.max_in_flight = 257, "max_in_flight", "INVALID_MAX_IN_FLIGHT"),
     ];
-    for (number, (change, field, reason)) in cases.into_iter().enumerate() {
-        let invalid = changed(change).expect_err(reason);
-        assert_eq!((&*invalid.field, invalid.reason), (field, reason), "case {number}");
-    }
+    assert_refused(&cases);
 }

@@ -3,6 +3,14 @@
 //! The rooms and their floors are described in `docs/ARCHITECTURE.md` and kept
 //! by `tests/tidy.rs`.
 
+pub mod dispatcher;
 pub mod domain;
+pub mod egress;
 pub mod grpc;
+pub mod intake;
+pub mod janitor;
+pub mod lease;
+pub mod metrics;
+pub mod permits;
+pub mod routing;
 pub mod store;

@@ -172,7 +172,7 @@ fn check_waits(waits: &[Duration]) -> Result<(), InvalidField> {
     if let Some(place) = out_of_range {
         return invalid(format!("{}[{place}]", all()), "from 100 ms to 24 h");
     }
-    if WAITS_SUM_MAX < waits.iter().sum() {
+    if WAITS_SUM_MAX < waits.iter().sum::<Duration>() {
         return invalid(all(), "at most 8 days together");
     }
     Ok(())

@@ -1,0 +1,187 @@
+//! From a target to a connection: resolve, judge, connect to exactly the judged
+//! addresses, compare, then TLS.
+
+use std::io;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tokio::time::timeout;
+
+use crate::domain::attempt::Failure;
+use crate::domain::endpoint_url::Host;
+use crate::domain::endpoint_url::Scheme;
+
+use super::Room;
+use super::Timing;
+use super::Trouble;
+use super::target::Target;
+use super::wire::Lookout;
+use super::wire::Wire;
+
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 16;
+/// Time for the TCP connection, over all addresses.
+const TCP_BUDGET: Duration = Duration::from_secs(3);
+/// Time for the TLS handshake.
+const TLS_BUDGET: Duration = Duration::from_secs(5);
+/// Most bytes of an answer's status line and headers.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most headers of an answer.
+const HEADERS_MAX: usize = 64;
+/// Most bytes hyper buffers of an answer; twice the head, so that the head's own
+/// limit is the one that is met.
+const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
+
+/// An open connection to a receiver. Dropping it closes the socket, whatever its
+/// task is doing.
+pub(super) struct Connection {
+    pub(super) sender: http1::SendRequest<Full<Bytes>>,
+    pub(super) target: Arc<Target>,
+    pub(super) peer: SocketAddr,
+    pub(super) born: Instant,
+    pub(super) lookout: Lookout,
+    driver: AbortHandle,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // hyper would first finish writing, for ever if the receiver never reads.
+        self.driver.abort();
+    }
+}
+
+/// Opens a connection to `target`, writing down what it cost.
+pub(super) async fn open(
+    room: &Room,
+    target: &Arc<Target>,
+    timing: &mut Timing,
+) -> Result<Connection, Trouble> {
+    let addresses = judged_addresses(room, target, timing).await?;
+    let begun = Instant::now();
+    let (stream, peer) = connect(&addresses).await?;
+    timing.connect = Some(begun.elapsed());
+    let lookout = Lookout::default();
+    let wire = Wire::new(stream, lookout.clone());
+    let (sender, driver) = match target.scheme {
+        Scheme::Http => speak_http(wire).await?,
+        Scheme::Https => {
+            let begun = Instant::now();
+            let stream = timeout(TLS_BUDGET, room.tls.connect(target.server_name.clone(), wire))
+                .await
+                .map_err(|_elapsed| no_tls("The TLS handshake took too long."))?
+                .map_err(|error| no_tls(tls_detail(&error)))?;
+            timing.tls = Some(begun.elapsed());
+            speak_http(stream).await?
+        }
+    };
+    Ok(Connection { sender, target: target.clone(), peer, born: Instant::now(), lookout, driver })
+}
+
+/// Every address of the host, all of them allowed. One forbidden address among
+/// many refuses them all: it is a mistake or an attack, and which is not ours to guess.
+async fn judged_addresses(
+    room: &Room,
+    target: &Target,
+    timing: &mut Timing,
+) -> Result<Vec<SocketAddr>, Trouble> {
+    let addresses: Vec<IpAddr> = match &target.host {
+        Host::Ip(address) => vec![address.to_canonical()],
+        Host::Name(name) => {
+            let begun = Instant::now();
+            let addresses = room.resolver.addresses(name).await;
+            timing.dns = Some(begun.elapsed());
+            addresses?
+        }
+    };
+    let permitted = |address: &IpAddr| match target.scheme {
+        Scheme::Https => room.policy.permits(*address, target.port),
+        Scheme::Http => room.policy.permits_http(*address, target.port),
+    };
+    if addresses.iter().all(permitted) {
+        let judged = addresses.into_iter().take(ADDRESSES_MAX);
+        return Ok(judged.map(|address| SocketAddr::new(address, target.port)).collect());
+    }
+    Err(Trouble::new(Failure::BlockedAddress, "The address may not be called."))
+}
+
+/// The first address that accepts, each given its share of the time that is left.
+async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Trouble> {
+    let end = Instant::now() + TCP_BUDGET;
+    let mut detail = "The receiver refused the connection.";
+    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let share = end.duration_since(Instant::now()) / u32::try_from(left).expect("at most 16");
+        let stream = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(_refused)) => continue,
+            Err(_elapsed) => {
+                detail = "The receiver did not accept a connection in time.";
+                continue;
+            }
+        };
+        let peer = stream.peer_addr().map_err(|_| no_connection(detail))?;
+        if peer != *address {
+            return Err(Trouble::new(Failure::BlockedAddress, "The address may not be called."));
+        }
+        // Without it a request in two segments waits for the receiver's delayed ack.
+        stream.set_nodelay(true).map_err(|_| no_connection(detail))?;
+        return Ok((stream, peer));
+    }
+    Err(no_connection(detail))
+}
+
+async fn speak_http<S>(stream: S) -> Result<(http1::SendRequest<Full<Bytes>>, AbortHandle), Trouble>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| no_connection("The connection broke."))?;
+    // Its error reaches the request it belongs to; an idle connection may just end.
+    let driver = tokio::spawn(async { drop(connection.await) }).abort_handle();
+    Ok((sender, driver))
+}
+
+fn no_connection(detail: &'static str) -> Trouble {
+    Trouble::new(Failure::Connect, detail)
+}
+
+fn no_tls(detail: &'static str) -> Trouble {
+    Trouble::new(Failure::Tls, detail)
+}
+
+fn tls_detail(error: &io::Error) -> &'static str {
+    use rustls::CertificateError;
+    use rustls::Error;
+    let Some(Error::InvalidCertificate(reason)) =
+        error.get_ref().and_then(|inner| inner.downcast_ref::<Error>())
+    else {
+        return "The TLS handshake failed.";
+    };
+    match reason {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "The receiver's certificate has expired."
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "The receiver's certificate is for another name."
+        }
+        CertificateError::UnknownIssuer => {
+            "The receiver's certificate comes from an unknown authority."
+        }
+        _ => "The receiver's certificate is not valid.",
+    }
+}

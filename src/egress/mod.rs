@@ -1,0 +1,191 @@
+//! The room that calls receivers: one signed request in, one [`Outcome`] out.
+//!
+//! It promises that [`Egress::send`] always answers, by its deadline; that no
+//! address is called which the policy has not judged; that what a receiver sends
+//! costs bounded memory and reaches nobody but its own subscription; and that a
+//! request is repeated only when not a byte of it had been written.
+//!
+//! HTTP/1.1 over an own pool of kept-alive connections. Redirects are not
+//! followed, bodies not decompressed, proxies of the environment not used.
+
+mod connect;
+mod pool;
+mod resolver;
+mod response;
+mod sender;
+mod target;
+mod tls;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use target::InvalidTarget;
+pub use target::Target;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderName;
+use http::HeaderValue;
+
+use crate::domain::address::AddressPolicy;
+use crate::domain::attempt::Failure;
+use crate::domain::attempt::Outcome;
+use crate::domain::id::SubscriptionKey;
+
+/// Longest a connection waits for its next request.
+pub const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Longest a connection is used at all, so that a changed name is noticed.
+pub const LIFE_MAX: Duration = Duration::from_mins(5);
+/// Most connections that wait for one subscription.
+pub const IDLE_PER_SUBSCRIPTION_MAX: usize = 256;
+
+/// How receivers are reached.
+pub struct Settings {
+    /// Who may be called; asked for every address of a name before anything is sent.
+    pub policy: AddressPolicy,
+    /// Name servers; empty: those of `/etc/resolv.conf`.
+    pub nameservers: Vec<SocketAddr>,
+    /// PEM texts of certificate authorities that are trusted besides the public ones.
+    pub ca_files_pem: Vec<Vec<u8>>,
+    /// Longest a connection waits for its next request, [`IDLE_MAX`] by default.
+    pub idle_max: Duration,
+    /// Longest a connection is used at all, [`LIFE_MAX`] by default.
+    pub life_max: Duration,
+}
+
+impl Settings {
+    /// The defaults, with this policy.
+    #[must_use]
+    pub fn new(policy: AddressPolicy) -> Self {
+        Settings {
+            policy,
+            nameservers: Vec::new(),
+            ca_files_pem: Vec::new(),
+            idle_max: IDLE_MAX,
+            life_max: LIFE_MAX,
+        }
+    }
+}
+
+/// Why the room could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// One of [`Settings::ca_files_pem`], counted from 0, holds no usable certificate.
+    #[error("certificate authority file number {0} holds no usable certificate")]
+    CertificateAuthority(usize),
+    /// The TLS library refused its own settings.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    /// The resolver could not be made.
+    #[error("the resolver cannot be set up")]
+    Resolver(#[source] hickory_resolver::net::NetError),
+}
+
+/// One request, rendered and signed, ready to go.
+pub struct SignedRequest {
+    /// Whose connections it may use; they are never shared between subscriptions.
+    pub subscription: SubscriptionKey,
+    /// Where it goes.
+    pub target: Arc<Target>,
+    /// Its headers. `host`, `accept-encoding` and those that frame the message
+    /// are this room's own and are ignored here.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Its body.
+    pub body: Bytes,
+    /// Time for everything, from name resolution to the last byte of the answer.
+    pub timeout: Duration,
+}
+
+/// What came of one request.
+#[derive(Debug)]
+pub struct Sent {
+    /// What the receiver did.
+    pub outcome: Outcome,
+    /// Where the time went.
+    pub timing: Timing,
+    /// Who was called, for traces only.
+    pub peer: Option<SocketAddr>,
+    /// Whether a kept-alive connection served.
+    pub reused: bool,
+    /// What went wrong, for people, empty when the receiver answered. Never an
+    /// address, never the resolver's words.
+    pub detail: &'static str,
+}
+
+/// Phases of one request; `None` for those it did not reach or did not need.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Resolving the name.
+    pub dns: Option<Duration>,
+    /// The TCP connection.
+    pub connect: Option<Duration>,
+    /// The TLS handshake.
+    pub tls: Option<Duration>,
+    /// From handing the request to the connection to the head of the answer.
+    pub first_byte: Option<Duration>,
+}
+
+/// The room. Clones share connections, resolver and TLS sessions.
+#[derive(Clone)]
+pub struct Egress {
+    room: Arc<Room>,
+}
+
+impl Egress {
+    /// Opens the room. Needs no network and no runtime yet.
+    ///
+    /// # Errors
+    ///
+    /// When an extra certificate authority cannot be read.
+    pub fn new(settings: Settings) -> Result<Egress, EgressError> {
+        let room = Room {
+            policy: settings.policy,
+            resolver: resolver::Resolver::new(&settings.nameservers)?,
+            tls: tls::connector(&settings.ca_files_pem)?,
+            pool: pool::Pool::new(settings.idle_max, settings.life_max),
+        };
+        Ok(Egress { room: Arc::new(room) })
+    }
+
+    /// Sends one request and reads its answer. Cannot fail: whatever goes wrong
+    /// is an [`Outcome`]. Dropping the future ends the connection.
+    pub async fn send(&self, request: SignedRequest) -> Sent {
+        sender::send(&self.room, request).await
+    }
+
+    /// Closes the waiting connections of a subscription that went away.
+    pub fn forget(&self, subscription: SubscriptionKey) {
+        self.room.pool.forget(subscription);
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Egress").finish_non_exhaustive()
+    }
+}
+
+struct Room {
+    policy: AddressPolicy,
+    resolver: resolver::Resolver,
+    tls: tokio_rustls::TlsConnector,
+    pool: Arc<pool::Pool>,
+}
+
+/// Why there is no answer: what is recorded, and the sentence for people.
+#[derive(Debug)]
+struct Trouble {
+    failure: Failure,
+    detail: &'static str,
+}
+
+impl Trouble {
+    fn new(failure: Failure, detail: &'static str) -> Self {
+        Trouble { failure, detail }
+    }
+}

@@ -1,0 +1,131 @@
+//! Names to addresses, by DNS alone: no hosts file, no search list, no fallback.
+//!
+//! Names are asked for fully qualified, so that a cluster's search list can never
+//! turn a receiver's name into one of the cluster's own.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::ConnectionConfig;
+use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::config::NameServerConfig;
+use hickory_resolver::config::ResolveHosts;
+use hickory_resolver::config::ResolverConfig;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use tokio::time::timeout;
+
+use crate::domain::attempt::Failure;
+
+use super::EgressError;
+use super::Trouble;
+
+/// Time for all queries of one name.
+pub(super) const BUDGET: Duration = Duration::from_secs(2);
+/// Time for one query, so that a lost packet is asked for again within the budget.
+const QUERY_TIMEOUT: Duration = Duration::from_millis(900);
+/// Answers are kept this long at least, however short their TTL, ...
+const TTL_MIN: Duration = Duration::from_secs(1);
+/// ... and at most, however long it is.
+const TTL_MAX: Duration = Duration::from_mins(1);
+/// "No such name" is believed for less: it is often put right in a minute.
+const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(10);
+const DNS_PORT: u16 = 53;
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+pub(super) struct Resolver {
+    dns: TokioResolver,
+}
+
+impl Resolver {
+    /// A resolver that asks `nameservers`, or the system's when there are none.
+    pub(super) fn new(nameservers: &[SocketAddr]) -> Result<Resolver, EgressError> {
+        let system: Vec<SocketAddr>;
+        let nameservers = if nameservers.is_empty() {
+            system = parse_resolv_conf(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
+            &system
+        } else {
+            nameservers
+        };
+        let servers = nameservers.iter().map(name_server).collect();
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        let mut builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let options = builder.options_mut();
+        options.timeout = QUERY_TIMEOUT;
+        options.attempts = 1;
+        options.use_hosts_file = ResolveHosts::Never;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.preserve_intermediates = false;
+        options.positive_min_ttl = Some(TTL_MIN);
+        options.positive_max_ttl = Some(TTL_MAX);
+        options.negative_min_ttl = Some(TTL_MIN);
+        options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
+        Ok(Resolver { dns: builder.build().map_err(EgressError::Resolver)? })
+    }
+
+    /// Every address of `name`, at least one, IPv4-mapped ones unwrapped.
+    pub(super) async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Trouble> {
+        if name == "localhost" {
+            // RFC 6761, 6.3: never asked for. One address, so that the demo's
+            // receiver needs to listen on one.
+            return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+        }
+        let answer = timeout(BUDGET, self.dns.lookup_ip(format!("{name}.")))
+            .await
+            .map_err(|_elapsed| no_address("The host name could not be resolved in time."))?
+            .map_err(|_reason| no_address("The host name could not be resolved."))?;
+        let addresses: Vec<IpAddr> = answer.iter().map(|address| address.to_canonical()).collect();
+        if addresses.is_empty() {
+            return Err(no_address("The host name has no address."));
+        }
+        Ok(addresses)
+    }
+}
+
+fn no_address(detail: &'static str) -> Trouble {
+    Trouble::new(Failure::Dns, detail)
+}
+
+fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let (mut udp, mut tcp) = (ConnectionConfig::udp(), ConnectionConfig::tcp());
+    udp.port = address.port();
+    tcp.port = address.port();
+    NameServerConfig::new(address.ip(), true, vec![udp, tcp])
+}
+
+/// The `nameserver` lines of resolv.conf(5). Without any, the one on this host,
+/// as glibc does it.
+fn parse_resolv_conf(text: &str) -> Vec<SocketAddr> {
+    let mut servers: Vec<SocketAddr> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next() == Some("nameserver")).then(|| words.next()).flatten()
+        })
+        .filter_map(|address| address.parse::<IpAddr>().ok())
+        .map(|address| SocketAddr::new(address, DNS_PORT))
+        .collect();
+    if servers.is_empty() {
+        servers.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DNS_PORT));
+    }
+    servers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_name_servers_are_taken_from_resolv_conf() {
+        let text = "# nameserver 192.0.2.1\nsearch svc.cluster.local\nnameserver 192.0.2.7\n\
+                    nameserver\t2001:db8::53 \noptions ndots:5\nnameserver fe80::1%eth0\n";
+        let expected: Vec<SocketAddr> =
+            ["192.0.2.7:53", "[2001:db8::53]:53"].map(|a| a.parse().expect("an address")).into();
+        assert_eq!(parse_resolv_conf(text), expected);
+        let local: SocketAddr = "127.0.0.1:53".parse().expect("an address");
+        assert_eq!(parse_resolv_conf(""), [local]);
+    }
+}

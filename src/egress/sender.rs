@@ -1,0 +1,181 @@
+//! One request from start to end under one deadline.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+
+use crate::domain::attempt::Failure;
+use crate::domain::attempt::Outcome;
+use crate::domain::id::SubscriptionKey;
+use crate::domain::retry::parse_retry_after;
+use crate::domain::timestamp::Timestamp;
+
+use super::Room;
+use super::Sent;
+use super::SignedRequest;
+use super::Timing;
+use super::Trouble;
+use super::connect;
+use super::connect::Connection;
+use super::response;
+use super::target::Target;
+
+/// Headers this room adds.
+const OWN_HEADERS: usize = 2;
+
+/// What is known so far; survives the deadline.
+#[derive(Default)]
+struct Course {
+    timing: Timing,
+    peer: Option<std::net::SocketAddr>,
+    reused: bool,
+}
+
+/// Sends `request` and reads the answer.
+pub(super) async fn send(room: &Room, request: SignedRequest) -> Sent {
+    let deadline = Instant::now() + request.timeout;
+    let mut course = Course::default();
+    let (outcome, detail) = match timeout_at(deadline, attempt(room, request, &mut course)).await {
+        Ok(Ok(outcome)) => (outcome, ""),
+        Ok(Err(trouble)) => (Outcome::NoResponse(trouble.failure), trouble.detail),
+        Err(_elapsed) => {
+            (Outcome::NoResponse(Failure::Timeout), "The receiver did not answer in time.")
+        }
+    };
+    let Course { timing, peer, reused } = course;
+    Sent { outcome, timing, peer, reused, detail }
+}
+
+async fn attempt(
+    room: &Room,
+    request: SignedRequest,
+    course: &mut Course,
+) -> Result<Outcome, Trouble> {
+    let SignedRequest { subscription, target, headers, body, timeout: _ } = request;
+    let mut message = http_request(&target, headers, body);
+    let mut idle = room.pool.take(subscription, &target);
+    loop {
+        course.reused = idle.is_some();
+        let mut connection = match idle.take() {
+            Some(connection) => {
+                connection.lookout.look_first();
+                connection
+            }
+            // Boxed: it is large, and most requests do without it.
+            None => Box::pin(connect::open(room, &target, &mut course.timing)).await?,
+        };
+        course.peer = Some(connection.peer);
+        let begun = Instant::now();
+        match connection.sender.try_send_request(message).await {
+            Ok(answer) => {
+                course.timing.first_byte = Some(begun.elapsed());
+                return finish(room, subscription, connection, answer).await;
+            }
+            Err(mut refused) => match refused.take_message() {
+                // Not a byte was written: the idle connection had ended. Once more,
+                // on a fresh one.
+                Some(unsent) if course.reused => message = unsent,
+                Some(_) | None => return Err(broken(refused.error())),
+            },
+        }
+    }
+}
+
+fn http_request(
+    target: &Arc<Target>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+) -> Request<Full<Bytes>> {
+    let mut map = HeaderMap::with_capacity(headers.len() + OWN_HEADERS);
+    for (name, value) in headers {
+        if !frames_message(&name) {
+            map.insert(name, value);
+        }
+    }
+    map.insert(header::HOST, target.host_header.clone());
+    // An encoded answer would have to be decoded to be read: a kilobyte can
+    // become a thousand.
+    map.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = target.path.clone();
+    *request.headers_mut() = map;
+    request
+}
+
+/// Headers that decide where a message ends or what becomes of the connection.
+/// hyper believes a caller's `content-length` and cuts the body to it.
+fn frames_message(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONNECTION
+            | header::CONTENT_LENGTH
+            | header::EXPECT
+            | header::TE
+            | header::TRAILER
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+    )
+}
+
+/// Reads the rest of the answer, then keeps or drops the connection.
+async fn finish(
+    room: &Room,
+    subscription: SubscriptionKey,
+    connection: Connection,
+    answer: Response<Incoming>,
+) -> Result<Outcome, Trouble> {
+    let (head, body) = answer.into_parts();
+    let received = response::receive(body).await?;
+    if received.ended && head.status != StatusCode::SWITCHING_PROTOCOLS {
+        keep(room, subscription, connection).await;
+    }
+    let retry_after = head
+        .headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| parse_retry_after(value.as_bytes(), now()));
+    Ok(Outcome::Responded { status: head.status.as_u16(), retry_after, body: received.start })
+}
+
+/// Keeps a connection that is ready for another request. One that is not has been
+/// closed, has bytes after the answer, or answered before it had read the request.
+async fn keep(room: &Room, subscription: SubscriptionKey, connection: Connection) {
+    if !connection.sender.is_ready() {
+        // Its task, on another thread, may be in the middle of getting ready.
+        tokio::task::yield_now().await;
+    }
+    if connection.sender.is_ready() {
+        room.pool.put(subscription, connection);
+    }
+}
+
+/// By the wall clock: an HTTP date means the world's time, not the database's.
+fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::default().plus(since_epoch)
+}
+
+fn broken(error: &hyper::Error) -> Trouble {
+    let detail = if error.is_parse() {
+        "The answer was not HTTP within the limits."
+    } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        "The receiver closed the connection before it answered."
+    } else {
+        "The connection broke before the receiver answered."
+    };
+    Trouble::new(Failure::Protocol, detail)
+}

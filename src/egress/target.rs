@@ -1,0 +1,78 @@
+//! Where requests of one subscription go, prepared once so that no URL is parsed
+//! per request.
+
+use http::HeaderValue;
+use http::Uri;
+use rustls_pki_types::ServerName;
+
+use crate::domain::endpoint_url::EndpointUrl;
+use crate::domain::endpoint_url::Host;
+use crate::domain::endpoint_url::Scheme;
+
+/// An endpoint, ready to be called.
+pub struct Target {
+    pub(super) scheme: Scheme,
+    pub(super) host: Host,
+    pub(super) port: u16,
+    /// What the certificate must name.
+    pub(super) server_name: ServerName<'static>,
+    pub(super) host_header: HeaderValue,
+    /// Origin form: path and query.
+    pub(super) path: Uri,
+}
+
+/// The URL keeps every rule and still makes no HTTP request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the URL cannot be written into an HTTP request")]
+pub struct InvalidTarget;
+
+impl Target {
+    /// The target that a URL names.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot stand in a request. The rules of [`EndpointUrl`] leave no such
+    /// URL that we know of.
+    pub fn new(url: &EndpointUrl) -> Result<Target, InvalidTarget> {
+        let server_name = match url.host() {
+            Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| InvalidTarget)?,
+            Host::Ip(address) => ServerName::IpAddress((*address).into()),
+        };
+        Ok(Target {
+            scheme: url.scheme(),
+            host: url.host().clone(),
+            port: url.port(),
+            server_name,
+            host_header: url.host_header().parse().map_err(|_| InvalidTarget)?,
+            path: url.path_and_query().parse().map_err(|_| InvalidTarget)?,
+        })
+    }
+
+    /// Whether a connection to `other` reaches the same receiver.
+    pub(super) fn same_origin(&self, other: &Target) -> bool {
+        self.port == other.port && self.scheme == other.scheme && self.host == other.host
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_url_within_the_rules_makes_a_target(
+            host in "[a-z0-9]([a-z0-9-]{0,9}[a-z0-9])?\\.example|192\\.0\\.2\\.7|\\[2001:db8::7\\]",
+            port in "(:[1-9][0-9]{1,3})?",
+            path in "([/?][!-~]{0,20})?",
+        ) {
+            if let Ok(url) = EndpointUrl::stored(&format!("https://{host}{port}{path}")) {
+                let target = Target::new(&url);
+                prop_assert!(target.is_ok(), "{}", url.as_str());
+                let sent = target.expect("just seen").path.to_string();
+                prop_assert_eq!(sent, url.path_and_query());
+            }
+        }
+    }
+}

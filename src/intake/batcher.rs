@@ -1,0 +1,238 @@
+//! The task that commits.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::batch::{Batch, Matched};
+use super::{HandOver, Job, Jobs, PublishError};
+use crate::domain::id::EventKey;
+use crate::lease::Lease;
+use crate::metrics::Metrics;
+use crate::permits::QueueSlots;
+use crate::routing::Routing;
+use crate::store::{Commit, Committed, Fence, Store, StoreError};
+
+/// Most events of a batch, unless one request has more: past this the database gains
+/// little, and callers wait for each other.
+const BATCH_EVENTS: usize = 512;
+/// Most payload bytes of a batch, unless one request has more.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Time between two tries to learn what became of a commit.
+const RECOVERY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Commits what was published, one batch after the other.
+#[derive(Debug)]
+pub struct Batcher {
+    /// Where events are stored.
+    pub store: Store,
+    /// Who commits.
+    pub lease: Lease,
+    /// Who gets what.
+    pub routing: Routing,
+    /// Places in the dispatcher's queues.
+    pub slots: QueueSlots,
+    /// Where the deliveries go.
+    pub hand_over: HandOver,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+/// What became of one try.
+enum Tried {
+    Done,
+    Again(Batch),
+}
+
+impl Batcher {
+    /// Serves the queue until `stop`, then what is left in it.
+    pub async fn run(self, mut jobs: Jobs, stop: CancellationToken) {
+        let mut waiting: Option<Job> = None;
+        loop {
+            let first = match waiting.take() {
+                Some(job) => job,
+                None => tokio::select! {
+                    biased;
+                    job = jobs.0.recv() => match job {
+                        Some(job) => job,
+                        None => return,
+                    },
+                    () = stop.cancelled() => {
+                        jobs.0.close();
+                        match jobs.0.recv().await {
+                            Some(job) => job,
+                            None => return,
+                        }
+                    }
+                },
+            };
+            let mut gathered = vec![first];
+            let size = |job: &Job| {
+                let bytes = job.events.iter().map(|event| event.payload.bytes().len());
+                (job.events.len(), bytes.sum::<usize>())
+            };
+            let (mut events, mut bytes) = size(&gathered[0]);
+            while let Ok(job) = jobs.0.try_recv() {
+                let (more_events, more_bytes) = size(&job);
+                if BATCH_EVENTS < events + more_events || BATCH_BYTES < bytes + more_bytes {
+                    waiting = Some(job);
+                    break;
+                }
+                (events, bytes) = (events + more_events, bytes + more_bytes);
+                gathered.push(job);
+            }
+            self.commit(Batch::new(gathered), &mut jobs).await;
+        }
+    }
+
+    /// Commits a batch, in as many tries and parts as it takes.
+    async fn commit(&self, batch: Batch, jobs: &mut Jobs) {
+        let mut parts = vec![batch];
+        while let Some(mut batch) = parts.pop() {
+            let mut known = Vec::new();
+            loop {
+                let span = tracing::debug_span!(
+                    parent: batch.span().cloned().unwrap_or_else(tracing::Span::none),
+                    "commit", requests = batch.len()
+                );
+                match self.attempt(batch, &known, jobs).instrument(span).await {
+                    Ok(Tried::Done) => break,
+                    Ok(Tried::Again(again)) => batch = again,
+                    Err((again, Obstacle::IdTaken)) => {
+                        batch = again;
+                        match self.store.published(&batch.ids()).await {
+                            Ok(published) => known = published,
+                            Err(error) => {
+                                batch.refuse(|| refusal(&error));
+                                break;
+                            }
+                        }
+                    }
+                    Err((rejected, Obstacle::Rejected)) if rejected.len() == 1 => {
+                        rejected.refuse(|| PublishError::Rejected);
+                        break;
+                    }
+                    Err((rejected, Obstacle::Rejected)) => {
+                        let (first, second) = rejected.split();
+                        parts.extend([second, first]);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        mut batch: Batch,
+        known: &[crate::store::Published],
+        jobs: &mut Jobs,
+    ) -> Result<Tried, (Batch, Obstacle)> {
+        let fence = self.lease.fence();
+        let count = batch.decide(known);
+        if batch.is_empty() {
+            return Ok(Tried::Done);
+        }
+        if count == 0 {
+            self.metrics.events_duplicate(batch.len() as u64);
+            batch.answer(&[]);
+            return Ok(Tried::Done);
+        }
+        let keys = self.lease.begin_events(fence, count);
+        let (routing_version, matched) = {
+            let table = self.routing.table();
+            let now = self.lease.now();
+            let ids = self.store.ids();
+            (table.version(), batch.matched(&table, &keys, now, ids, &self.slots))
+        };
+        let Some(matched) = matched else {
+            self.lease.ledger().committed(&keys, std::iter::empty());
+            return Ok(Tried::Again(batch));
+        };
+        let commit = Commit { fence, routing_version, events: &matched.rows };
+        let began = Instant::now();
+        let committed = self.store.commit(&commit).await;
+        self.metrics.commit(count, began.elapsed());
+        let abandon = |matched: Matched| {
+            self.lease.ledger().committed(&keys, std::iter::empty());
+            matched.give_places_back(&self.slots);
+        };
+        match committed {
+            Ok(Committed::Stored) => self.hand_over(batch, &matched, &keys, fence),
+            Ok(Committed::RoutingMoved) => {
+                abandon(matched);
+                if let Err(error) = self.routing.refresh().await {
+                    batch.refuse(|| refusal(&error));
+                    return Ok(Tried::Done);
+                }
+                return Ok(Tried::Again(batch));
+            }
+            Ok(Committed::IdTaken) => {
+                abandon(matched);
+                return Err((batch, Obstacle::IdTaken));
+            }
+            Err(StoreError::Rejected(_)) => {
+                abandon(matched);
+                return Err((batch, Obstacle::Rejected));
+            }
+            Err(StoreError::Unavailable(why)) => {
+                tracing::warn!(why, "commit not answered");
+                batch.refuse(|| PublishError::Unavailable);
+                self.recover(&matched, jobs).await;
+                abandon(matched);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "commit failed");
+                abandon(matched);
+                batch.refuse(|| refusal(&error));
+            }
+        }
+        Ok(Tried::Done)
+    }
+
+    fn hand_over(&self, batch: Batch, matched: &Matched, keys: &[EventKey], fence: Fence) {
+        self.metrics.events_accepted(keys.len() as u64);
+        self.lease.ledger().committed(keys, matched.claimed());
+        let claims = matched.claims(fence);
+        if !claims.is_empty() {
+            // A dispatcher that is gone has left its claims to the lease.
+            let _ = self.hand_over.claims.send(claims);
+        }
+        if matched.parks() {
+            self.hand_over.due.notify_one();
+        }
+        batch.answer(&matched.rows);
+    }
+
+    /// A commit was not answered: it may be stored, as claimed by this process, which
+    /// does not know of it. Until the database tells, nothing else is committed and
+    /// publishers are told to come again.
+    async fn recover(&self, matched: &Matched, jobs: &mut Jobs) {
+        loop {
+            match self.store.recover_commit(&matched.rows).await {
+                Ok(_) => break self.hand_over.due.notify_one(),
+                // Taken over: the other replica has found what was stored.
+                Err(StoreError::Fenced) => break,
+                Err(_) => {}
+            }
+            while let Ok(job) = jobs.0.try_recv() {
+                job.refuse(PublishError::Unavailable);
+            }
+            tokio::time::sleep(RECOVERY_PAUSE).await;
+        }
+    }
+}
+
+/// What the whole batch has to be redone for.
+enum Obstacle {
+    IdTaken,
+    Rejected,
+}
+
+fn refusal(error: &StoreError) -> PublishError {
+    match error {
+        StoreError::StorageFull => PublishError::StorageFull,
+        _ => PublishError::Unavailable,
+    }
+}

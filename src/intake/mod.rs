@@ -1,0 +1,162 @@
+//! Takes events in: gathers what callers publish and commits it in groups.
+//!
+//! One task commits. What arrives while it does gathers in a bounded queue and is the
+//! next batch; nothing waits for a timer. A full queue refuses at once, before
+//! anything is stored.
+
+mod batch;
+mod batcher;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+pub use self::batcher::Batcher;
+
+use crate::domain::event::NewEvent;
+use crate::domain::event_rules::content_hash;
+use crate::domain::id::EventKey;
+use crate::metrics::{Metrics, Refusal};
+use crate::store::{Claim, StoreError};
+
+/// Most deliveries that one request may make.
+pub const DELIVERIES_MAX: usize = 20_000;
+/// How long a caller should wait before it tries again after a refusal.
+const RETRY_IN: Duration = Duration::from_millis(200);
+
+/// How much may wait to be committed.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Events that wait. More bridges longer stalls of the database and costs
+    /// memory; fewer refuses earlier.
+    pub queue_events: u32,
+    /// Payload bytes that wait.
+    pub queue_bytes: u32,
+}
+
+/// The door for publishers. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    events: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    jobs: mpsc::UnboundedSender<Job>,
+    metrics: Metrics,
+    settings: Settings,
+}
+
+/// Where the work goes once it is committed.
+#[derive(Clone, Debug)]
+pub struct HandOver {
+    /// Deliveries claimed by their commit. Their queue places were taken before,
+    /// which bounds what this channel can hold.
+    pub claims: mpsc::UnboundedSender<Vec<Claim>>,
+    /// Told when due rows were added.
+    pub due: Arc<Notify>,
+}
+
+/// What became of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedEvent {
+    /// Its public id.
+    pub id: String,
+    /// Its key.
+    pub key: EventKey,
+    /// Subscriptions it goes to; for a duplicate, those of the stored event.
+    pub delivery_count: u32,
+    /// Whether it was there already.
+    pub duplicate: bool,
+}
+
+/// Why nothing of a request was stored.
+#[derive(Debug)]
+pub enum PublishError {
+    /// Too much waits to be committed.
+    QueueFull {
+        /// When to try again.
+        retry_in: Duration,
+    },
+    /// The request would make more than [`DELIVERIES_MAX`] deliveries.
+    TooManyDeliveries,
+    /// The id of the event at `index` names an event with other content.
+    IdConflict {
+        /// Place in the request.
+        index: usize,
+    },
+    /// The database refused a value of the request.
+    Rejected,
+    /// No space left in the database.
+    StorageFull,
+    /// The database is away, or this replica has just been taken over. The events
+    /// may or may not be stored: publishing them again under the same ids is safe.
+    Unavailable,
+    /// The service is about to stop.
+    ShuttingDown,
+}
+
+/// One request on its way to a commit.
+#[derive(Debug)]
+struct Job {
+    events: Vec<NewEvent>,
+    /// Of the events whose publisher chose an id.
+    hashes: Vec<Option<[u8; 32]>>,
+    answer: oneshot::Sender<Result<Vec<PublishedEvent>, PublishError>>,
+    span: tracing::Span,
+    _places: [OwnedSemaphorePermit; 2],
+}
+
+impl Intake {
+    /// A door and the queue behind it; [`Batcher::run`] serves the queue.
+    #[must_use]
+    pub fn new(settings: Settings, metrics: Metrics) -> (Intake, Jobs) {
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let intake = Intake {
+            events: Arc::new(Semaphore::new(settings.queue_events as usize)),
+            bytes: Arc::new(Semaphore::new(settings.queue_bytes as usize)),
+            jobs,
+            metrics,
+            settings,
+        };
+        (intake, Jobs(queue))
+    }
+
+    /// Stores the events of one request and everything that follows from them, all or
+    /// none. OK means on disk.
+    ///
+    /// # Errors
+    ///
+    /// See [`PublishError`]; but for [`PublishError::Unavailable`], nothing was stored.
+    pub async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<PublishedEvent>, PublishError> {
+        let bytes: usize = events.iter().map(|event| event.payload.bytes().len()).sum();
+        let places = self.take_places(events.len(), bytes)?;
+        let hash = |event: &NewEvent| event.id.as_ref().map(|_| content_hash(event));
+        let hashes = events.iter().map(hash).collect();
+        let (answer, answered) = oneshot::channel();
+        let span = tracing::Span::current();
+        let job = Job { events, hashes, answer, span, _places: places };
+        self.jobs.send(job).map_err(|_| PublishError::ShuttingDown)?;
+        answered.await.unwrap_or(Err(PublishError::ShuttingDown))
+    }
+
+    fn take_places(
+        &self,
+        events: usize,
+        bytes: usize,
+    ) -> Result<[OwnedSemaphorePermit; 2], PublishError> {
+        let full = |_| {
+            self.metrics.publish_refused(Refusal::QueueFull);
+            PublishError::QueueFull { retry_in: RETRY_IN }
+        };
+        // A request larger than the whole queue may have all of it.
+        let count = |wanted: usize, all: u32| u32::try_from(wanted).unwrap_or(all).min(all);
+        let events = count(events, self.settings.queue_events);
+        let events = Arc::clone(&self.events).try_acquire_many_owned(events).map_err(full)?;
+        let bytes = count(bytes, self.settings.queue_bytes);
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).map_err(full)?;
+        Ok([events, bytes])
+    }
+}
+
+/// The queue behind the door.
+#[derive(Debug)]
+pub struct Jobs(mpsc::UnboundedReceiver<Job>);

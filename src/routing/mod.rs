@@ -1,0 +1,136 @@
+//! Who gets what: every subscription of the database, in memory.
+//!
+//! The table carries the version of the routing clock that it was read at. A commit
+//! names that version, and stores nothing if the clock has moved on; then the table
+//! is refreshed and the events are matched again. So matching from memory is as exact
+//! as matching in the database.
+
+mod route;
+mod table;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+pub use self::route::{Route, Standing};
+pub use self::table::Table;
+
+use crate::domain::id::SubscriptionKey;
+use crate::domain::profile::Profiles;
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+
+/// How often the clock is looked at.
+pub const POLL: Duration = Duration::from_millis(250);
+/// A request starts only if the clock was looked at this recently: so none starts
+/// later than a second after a pause, a deactivation or a deletion was answered.
+pub const FRESH: Duration = Duration::from_millis(750);
+
+/// The table and its upkeep. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Routing {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    profiles: Arc<Profiles>,
+    metrics: Metrics,
+    table: RwLock<Table>,
+    /// When the last look at the clock that succeeded began.
+    looked: Mutex<Instant>,
+    /// One refresh at a time.
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+impl Routing {
+    /// Reads every subscription.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn load(
+        store: Store,
+        profiles: Arc<Profiles>,
+        metrics: Metrics,
+    ) -> Result<Routing, StoreError> {
+        let inner = Inner {
+            store,
+            profiles,
+            metrics,
+            table: RwLock::default(),
+            looked: Mutex::new(Instant::now()),
+            refreshing: tokio::sync::Mutex::default(),
+        };
+        let routing = Routing { inner: Arc::new(inner) };
+        routing.refresh().await?;
+        Ok(routing)
+    }
+
+    /// Brings the table up to date with every change that was answered before this
+    /// call.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: the table is as it was.
+    pub async fn refresh(&self) -> Result<(), StoreError> {
+        let _one = self.inner.refreshing.lock().await;
+        let began = Instant::now();
+        let version = self.table().version();
+        if self.inner.store.routing_version().await? != version {
+            let changes = self.inner.store.routing_changes(version).await?;
+            let changed = changes.changed.len();
+            let profiles = &self.inner.profiles;
+            let routes = changes.changed.into_iter().map(|one| Route::new(one, profiles)).collect();
+            let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
+            table.apply(changes.version, routes);
+            self.inner.metrics.routing_reload(changed);
+            self.inner.metrics.subscriptions(table.len());
+        }
+        *self.inner.looked.lock().unwrap_or_else(PoisonError::into_inner) = began;
+        Ok(())
+    }
+
+    /// The table. Keep the guard for a moment only: a refresh waits for it.
+    #[must_use]
+    pub fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.inner.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One subscription; `None` when it is deleted.
+    #[must_use]
+    pub fn route(&self, key: SubscriptionKey) -> Option<Arc<Route>> {
+        self.table().route(key)
+    }
+
+    /// Whether the clock was looked at recently enough to start a request.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.inner.looked.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < FRESH
+    }
+
+    /// Looks at the clock every [`POLL`] until `stop`. Never fails: while the
+    /// database is away the table goes stale ([`Routing::is_fresh`]).
+    pub async fn keep(self, stop: CancellationToken) {
+        let mut rhythm = tokio::time::interval(POLL);
+        rhythm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = rhythm.tick() => {}
+            }
+            match self.refresh().await {
+                Ok(()) => failing = false,
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "cannot see subscription changes");
+                    }
+                    failing = true;
+                }
+            }
+        }
+    }
+}

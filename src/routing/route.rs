@@ -1,0 +1,115 @@
+//! One subscription, with everything that its requests need prepared.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::domain::delivery::DeadReason;
+use crate::domain::endpoint_url::{EndpointUrl, Host, Scheme};
+use crate::domain::id::{AccountId, SubscriptionKey};
+use crate::domain::pattern::EventPattern;
+use crate::domain::profile::{Profile, Profiles};
+use crate::domain::signature::SigningKey;
+use crate::domain::subscription::{Subscription, SubscriptionState};
+use crate::domain::timestamp::Timestamp;
+use crate::egress;
+use crate::store::Routed;
+
+/// A subscription, ready to be matched and called.
+#[derive(Debug)]
+pub struct Route {
+    /// As stored.
+    pub subscription: Subscription,
+    /// Its wire profile; `None` when the operator has taken it away.
+    pub profile: Option<Arc<Profile>>,
+    /// Its receiver; `None` when the stored URL cannot be read.
+    pub target: Option<Arc<egress::Target>>,
+    pub(super) deleted: bool,
+    pub(super) patterns: Vec<EventPattern>,
+    /// Oldest first.
+    keys: Vec<(SigningKey, Option<Timestamp>)>,
+    plain: Vec<SigningKey>,
+}
+
+/// Whether deliveries of a subscription may be attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// They may.
+    Sendable,
+    /// Not now: they wait.
+    Held,
+    /// Not any more: they end, as dead letters or as cancelled.
+    Over(Option<DeadReason>),
+}
+
+impl Route {
+    pub(super) fn new(routed: Routed, profiles: &Profiles) -> Route {
+        let spec = &routed.subscription.spec;
+        let profile = profiles.get(&spec.profile).cloned();
+        let services = profile.as_ref().is_some_and(|profile| profile.service_patterns());
+        let parse = |text: &String| EventPattern::parse(text, services).ok();
+        let rule = profile.as_ref().and_then(|profile| profile.secret());
+        let key = |text: &str| rule.and_then(|rule| rule.key(text).ok());
+        let keys: Vec<_> = routed
+            .secrets
+            .iter()
+            .filter_map(|secret| key(&secret.secret).map(|key| (key, secret.expire_time)))
+            .collect();
+        Route {
+            patterns: spec.event_patterns.iter().filter_map(parse).collect(),
+            target: target(&spec.url).map(Arc::new),
+            plain: keys.iter().map(|(key, _)| key.clone()).collect(),
+            keys,
+            profile,
+            deleted: routed.deleted,
+            subscription: routed.subscription,
+        }
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> SubscriptionKey {
+        self.subscription.key
+    }
+
+    /// Whether its deliveries may be attempted.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match self.subscription.state {
+            SubscriptionState::Active => Standing::Sendable,
+            SubscriptionState::Paused => Standing::Held,
+            SubscriptionState::Inactive => Standing::Over(None),
+            SubscriptionState::Disabled => Standing::Over(Some(DeadReason::SubscriptionDisabled)),
+        }
+    }
+
+    /// Whether it wants the events of this account.
+    #[must_use]
+    pub fn covers(&self, account: Option<&AccountId>) -> bool {
+        self.subscription.spec.account.as_ref().is_none_or(|own| Some(own) == account)
+    }
+
+    /// The keys that sign now. A profile that can show several signatures shows one
+    /// of every live secret; one that can show a single signature goes on with the
+    /// oldest live secret until its overlap ends.
+    #[must_use]
+    pub fn signing_keys(&self, now: Timestamp) -> Cow<'_, [SigningKey]> {
+        let several = self.profile.as_ref().is_some_and(|profile| profile.signs_with_every_secret());
+        let count = if several { usize::MAX } else { 1 };
+        if self.keys.iter().all(|(_, expire_time)| expire_time.is_none()) {
+            return Cow::Borrowed(&self.plain[..self.plain.len().min(count)]);
+        }
+        let live = |(_, expire_time): &&(SigningKey, Option<Timestamp>)| {
+            expire_time.is_none_or(|expire_time| now < expire_time)
+        };
+        Cow::Owned(self.keys.iter().filter(live).take(count).map(|(key, _)| key.clone()).collect())
+    }
+}
+
+fn target(url: &str) -> Option<egress::Target> {
+    let url = EndpointUrl::stored(url).ok()?;
+    let host = match url.host() {
+        Host::Name(name) => egress::Host::Name(name.as_str().into()),
+        Host::Ip(address) => egress::Host::Address(*address),
+    };
+    egress::Target::new(url.scheme() == Scheme::Https, host, url.port(), url.path_and_query()).ok()
+}

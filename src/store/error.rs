@@ -15,6 +15,9 @@ pub enum StoreError {
     /// The object's state does not allow this.
     #[error("not possible in this state: {0}")]
     WrongState(&'static str),
+    /// The organization holds as many as it may.
+    #[error("too many")]
+    TooMany,
     /// The request id was used for another request.
     #[error("request id used for another request")]
     RequestIdReused,

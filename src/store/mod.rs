@@ -46,7 +46,9 @@ pub use self::request_log::{Answer, RequestRecord};
 pub use self::routing::{Routed, RoutingChanges};
 pub use self::session::{CrashHint, DueListener};
 pub use self::settle::{Next, Settlement};
-pub use self::subscription::{Change, Created, Deleted, NewSubscription, SubscriptionFilter};
+pub use self::subscription::{
+    Change, ChangeError, Created, NewSubscription, SUBSCRIPTIONS_MAX, SubscriptionFilter,
+};
 
 use crate::domain::id::IdCodec;
 

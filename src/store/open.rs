@@ -41,7 +41,9 @@ impl Target {
         }
         let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
         match path {
-            Some(path) if !path.is_empty() && !path.contains('?') => Ok(Target::Sqlite(path.into())),
+            Some(path) if !path.is_empty() && !path.contains('?') => {
+                Ok(Target::Sqlite(path.into()))
+            }
             _ => Err("the database URL is sqlite:PATH or postgres://…".into()),
         }
     }
@@ -179,7 +181,9 @@ async fn migrate(connection: &DatabaseConnection) -> Result<(), StoreError> {
     let transaction = connection.begin().await?;
     if transaction.get_database_backend() == DbBackend::Postgres {
         // Two migrators would trip over each other's half-made tables.
-        let lock = format!("SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
+        let lock = format!(
+            "SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"
+        );
         transaction.execute_unprepared(&lock).await?;
     }
     Migrations::up(&transaction, None).await?;
@@ -192,8 +196,8 @@ async fn migrate(connection: &DatabaseConnection) -> Result<(), StoreError> {
             name: ActiveValue::Set(name.into()),
             value: ActiveValue::Set(value.to_vec()),
         };
-        let keep = sea_orm::sea_query::OnConflict::new().do_nothing().to_owned();
-        setting::Entity::insert(row).on_conflict(keep).do_nothing().exec(connection).await?;
+        let insert = setting::Entity::insert(row).on_conflict_do_nothing();
+        insert.exec_without_returning(connection).await?;
     }
     Ok(())
 }

@@ -1,0 +1,376 @@
+//! One delivery: put together for people, tried again, cancelled.
+//!
+//! Nothing stores a delivery's state. It follows from what is there: a `due` row
+//! (pending, or in flight when it is owned), else an `undelivered` row (dead or
+//! cancelled), else an attempt that succeeded; a target without any of them is
+//! under way for the first time, with the replica that took its event in.
+
+use std::collections::{HashMap, HashSet};
+
+use sea_orm::{
+    AccessMode, ConnectionTrait, DatabaseTransaction, FromQueryResult, IsolationLevel,
+    TransactionOptions, TransactionTrait, Value,
+};
+
+use super::engine::column;
+use super::entity::{attempt, due, undelivered};
+use super::event::EVENT;
+use super::request_log::{Answer, RequestRecord};
+use super::{Store, StoreError, row};
+use crate::domain::attempt::{Attempt, AttemptResult};
+use crate::domain::delivery::{DeadReason, Delivery, DeliveryState};
+use crate::domain::event::EventSummary;
+use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
+use crate::domain::timestamp::Timestamp;
+
+/// Every column but the response body.
+const ATTEMPT: &str = "subscription_key, event_key, number, result, http_status, start_time,
+    duration_us, error, trace_id";
+
+impl Store {
+    /// One delivery.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] also when the event did not go to the subscription.
+    pub async fn delivery(
+        &self,
+        organization: &OrganizationId,
+        key: DeliveryKey,
+    ) -> Result<Delivery, StoreError> {
+        self.view(&self.snapshot().await?, organization, key).await
+    }
+
+    /// A delivery's attempts with numbers above `after`, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`].
+    pub async fn attempts(
+        &self,
+        organization: &OrganizationId,
+        key: DeliveryKey,
+        after: u32,
+        limit: usize,
+        with_body: bool,
+    ) -> Result<Vec<Attempt>, StoreError> {
+        let targets = self.targets(self.read(), organization, key.event).await?;
+        if !targets.contains(&key.subscription) {
+            return Err(StoreError::NotFound);
+        }
+        let body = if with_body { "response_body" } else { self.no_bytes() };
+        let sql = format!(
+            "SELECT {ATTEMPT}, {body} AS response_body FROM attempt
+             WHERE subscription_key = $1 AND event_key = $2 AND number > $3
+             ORDER BY number LIMIT $4"
+        );
+        let values = vec![
+            key.subscription.0.into(),
+            key.event.0.into(),
+            i32::try_from(after).unwrap_or(i32::MAX).into(),
+            i64::try_from(limit).unwrap_or(i64::MAX).into(),
+        ];
+        let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
+        let read = |found| row::attempt(attempt::Model::from_query_result(found, "")?);
+        rows.iter().map(read).collect()
+    }
+
+    /// Puts an ended delivery back in line for one more attempt, whose failure is
+    /// final. `respond` encodes the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`], [`StoreError::RequestIdReused`];
+    /// [`StoreError::WrongState`] when it has not ended, when its payload is gone or
+    /// its subscription takes nothing.
+    pub async fn retry_delivery(
+        &self,
+        organization: &OrganizationId,
+        key: DeliveryKey,
+        request: Option<RequestRecord>,
+        respond: impl Fn(&Delivery) -> Vec<u8>,
+    ) -> Result<Answer<Delivery>, StoreError> {
+        let request = request.as_ref();
+        let made = self.try_retry(organization, key, request, respond).await;
+        self.or_twin(organization, request, made).await
+    }
+
+    async fn try_retry(
+        &self,
+        organization: &OrganizationId,
+        key: DeliveryKey,
+        request: Option<&RequestRecord>,
+        respond: impl Fn(&Delivery) -> Vec<u8>,
+    ) -> Result<Answer<Delivery>, StoreError> {
+        let transaction = self.begin().await?;
+        let has_payload = self.lock_event(&transaction, organization, key.event).await?;
+        if let Some(before) = self.answered(&transaction, organization, request).await? {
+            return Ok(before);
+        }
+        let delivery = self.view(&transaction, organization, key).await?;
+        if !is_ended(delivery.state) {
+            return Err(StoreError::WrongState("the delivery has not ended"));
+        }
+        if !has_payload {
+            return Err(StoreError::WrongState("the event's payload is gone"));
+        }
+        match self.live(&transaction, organization, key.subscription).await {
+            Ok(subscription) if subscription.state.takes_events() => {}
+            Ok(_) => return Err(StoreError::WrongState("the subscription is not active")),
+            Err(StoreError::NotFound) => {
+                return Err(StoreError::WrongState("the subscription is deleted"));
+            }
+            Err(error) => return Err(error),
+        }
+        let pair = [Value::from(key.subscription.0), Value::from(key.event.0)];
+        let end = "DELETE FROM undelivered WHERE subscription_key = $1 AND event_key = $2";
+        transaction.execute_raw(self.statement(end, pair.to_vec())).await?;
+        let again = "
+            INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts,
+                takeovers, last_chance)
+            VALUES ($1, $2, {now}, 0, 0, $3, 0, $4)";
+        let attempts = i16::try_from(delivery.attempt_count).unwrap_or(i16::MAX);
+        let mut values = pair.to_vec();
+        values.extend([attempts.into(), true.into()]);
+        transaction.execute_raw(self.statement(again, values)).await?;
+        let delivery = self.view(&transaction, organization, key).await?;
+        let response = respond(&delivery);
+        self.remember(&transaction, organization, request, response, None).await?;
+        transaction.commit().await?;
+        Ok(Answer::Now(delivery))
+    }
+
+    /// Gives an open delivery up. One that is cancelled already is returned as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`]; [`StoreError::WrongState`] when it has ended.
+    pub async fn cancel_delivery(
+        &self,
+        organization: &OrganizationId,
+        key: DeliveryKey,
+    ) -> Result<Delivery, StoreError> {
+        let transaction = self.begin().await?;
+        self.lock_event(&transaction, organization, key.event).await?;
+        let delivery = self.view(&transaction, organization, key).await?;
+        match delivery.state {
+            DeliveryState::Cancelled => return Ok(delivery),
+            DeliveryState::Succeeded | DeliveryState::Dead => {
+                return Err(StoreError::WrongState("the delivery has ended"));
+            }
+            DeliveryState::Pending | DeliveryState::InFlight => {}
+        }
+        let mut values = vec![key.subscription.0.into(), key.event.0.into()];
+        let leave = "DELETE FROM due WHERE subscription_key = $1 AND event_key = $2";
+        transaction.execute_raw(self.statement(leave, values.clone())).await?;
+        let end = "
+            INSERT INTO undelivered (subscription_key, event_key, organization_id, state, reason,
+                end_time)
+            VALUES ($1, $2, $3, $4, 0, {now})";
+        values.extend([organization.as_str().into(), (DeliveryState::Cancelled as i16).into()]);
+        transaction.execute_raw(self.statement(end, values)).await?;
+        let delivery = self.view(&transaction, organization, key).await?;
+        transaction.commit().await?;
+        Ok(delivery)
+    }
+
+    /// Locks an event's row against settlements that would put one of its deliveries
+    /// in line (they lock it FOR KEY SHARE), and against twins of this change. Tells
+    /// whether its payload is still there.
+    async fn lock_event(
+        &self,
+        transaction: &DatabaseTransaction,
+        organization: &OrganizationId,
+        key: EventKey,
+    ) -> Result<bool, StoreError> {
+        let lock = if self.is_shared() { "FOR UPDATE" } else { "" };
+        let sql = format!(
+            "SELECT payload IS NOT NULL AS there FROM event
+             WHERE key = $1 AND organization_id = $2 {lock}"
+        );
+        let values = vec![key.0.into(), organization.as_str().into()];
+        let found = transaction.query_one_raw(self.statement(&sql, values)).await?;
+        column(&found.ok_or(StoreError::NotFound)?, "there")
+    }
+
+    /// Reads that belong together: all from one state of the database.
+    pub(super) async fn snapshot(&self) -> Result<DatabaseTransaction, StoreError> {
+        let options = if self.is_shared() {
+            TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                ..TransactionOptions::default()
+            }
+        } else {
+            // SQLite's transactions read one state anyway.
+            TransactionOptions::default()
+        };
+        Ok(self.read().begin_with_options(options).await?)
+    }
+
+    async fn view(
+        &self,
+        connection: &impl ConnectionTrait,
+        organization: &OrganizationId,
+        key: DeliveryKey,
+    ) -> Result<Delivery, StoreError> {
+        let views = self.views(connection, organization, &[key]).await?;
+        views.into_iter().next().ok_or(StoreError::NotFound)
+    }
+
+    /// The deliveries of `keys`, in their order; what is not one of the
+    /// organization's deliveries is left out. Four statements, however many keys.
+    pub(super) async fn views(
+        &self,
+        connection: &impl ConnectionTrait,
+        organization: &OrganizationId,
+        keys: &[DeliveryKey],
+    ) -> Result<Vec<Delivery>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut parts = Parts {
+            events: self.targeted_events(connection, organization, keys).await?,
+            ..Parts::default()
+        };
+        let pairs = Store::pairs(keys.len());
+        let pair = |key: &DeliveryKey| [Value::from(key.subscription.0), key.event.0.into()];
+        let values: Vec<Value> = keys.iter().flat_map(pair).collect();
+        let of = |columns: &str| {
+            let sql = format!("SELECT {columns} WHERE (subscription_key, event_key) IN ({pairs})");
+            self.statement(&sql, values.clone())
+        };
+        for found in connection.query_all_raw(of("* FROM due")).await? {
+            let found = due::Model::from_query_result(&found, "")?;
+            parts.due.insert(pair_of(found.subscription_key, found.event_key), found);
+        }
+        for found in connection.query_all_raw(of("* FROM undelivered")).await? {
+            let found = undelivered::Model::from_query_result(&found, "")?;
+            parts.undelivered.insert(pair_of(found.subscription_key, found.event_key), found);
+        }
+        let columns = format!("{ATTEMPT}, {} AS response_body FROM attempt", self.no_bytes());
+        for found in connection.query_all_raw(of(&columns)).await? {
+            let found = attempt::Model::from_query_result(&found, "")?;
+            let key = pair_of(found.subscription_key, found.event_key);
+            parts.attempts.entry(key).or_default().push(row::attempt(found)?);
+        }
+        keys.iter().filter_map(|key| parts.delivery(*key).transpose()).collect()
+    }
+
+    async fn targeted_events(
+        &self,
+        connection: &impl ConnectionTrait,
+        organization: &OrganizationId,
+        keys: &[DeliveryKey],
+    ) -> Result<HashMap<EventKey, (EventSummary, HashSet<SubscriptionKey>)>, StoreError> {
+        let mut events: Vec<i64> = keys.iter().map(|key| key.event.0).collect();
+        events.sort_unstable();
+        events.dedup();
+        let sql = format!(
+            "SELECT {EVENT} FROM event WHERE organization_id = $1 AND key IN ({})",
+            Store::list_from(1, events.len())
+        );
+        let mut values = vec![organization.as_str().into()];
+        values.extend(events.into_iter().map(Value::from));
+        let mut found = HashMap::new();
+        for row in connection.query_all_raw(self.statement(&sql, values)).await? {
+            let targets = row::unpack(&column::<Vec<u8>>(&row, "targets")?);
+            let event = self.read_event(&row)?.summary;
+            found.insert(event.key, (event, targets.into_iter().collect()));
+        }
+        Ok(found)
+    }
+
+    /// The subscriptions that an event went to, ascending.
+    pub(super) async fn targets(
+        &self,
+        connection: &impl ConnectionTrait,
+        organization: &OrganizationId,
+        key: EventKey,
+    ) -> Result<Vec<SubscriptionKey>, StoreError> {
+        let sql = "SELECT targets FROM event WHERE key = $1 AND organization_id = $2";
+        let values = vec![key.0.into(), organization.as_str().into()];
+        let found = connection.query_one_raw(self.statement(sql, values)).await?;
+        let found = found.ok_or(StoreError::NotFound)?;
+        Ok(row::unpack(&column::<Vec<u8>>(&found, "targets")?))
+    }
+
+    /// An empty byte string in this engine's spelling.
+    fn no_bytes(&self) -> &'static str {
+        if self.is_shared() { r"'\x'::bytea" } else { "x''" }
+    }
+}
+
+/// What deliveries are put together from.
+#[derive(Default)]
+struct Parts {
+    /// With the subscriptions that each went to.
+    events: HashMap<EventKey, (EventSummary, HashSet<SubscriptionKey>)>,
+    due: HashMap<DeliveryKey, due::Model>,
+    undelivered: HashMap<DeliveryKey, undelivered::Model>,
+    attempts: HashMap<DeliveryKey, Vec<Attempt>>,
+}
+
+impl Parts {
+    fn delivery(&mut self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        let Some((event, targets)) = self.events.get(&key.event) else { return Ok(None) };
+        if !targets.contains(&key.subscription) {
+            return Ok(None);
+        }
+        let mut attempts = self.attempts.remove(&key).unwrap_or_default();
+        attempts.sort_unstable_by_key(|attempt| attempt.number);
+        let succeeded = attempts.iter().rfind(|one| one.result == AttemptResult::Succeeded);
+        let (mut next_attempt_time, mut dead_reason, mut end_time) = (None, None, None);
+        let state = if let Some(due) = self.due.get(&key) {
+            if due.owner == 0 {
+                next_attempt_time = Some(Timestamp(due.due_at));
+                DeliveryState::Pending
+            } else {
+                DeliveryState::InFlight
+            }
+        } else if let Some(end) = self.undelivered.get(&key) {
+            end_time = Some(Timestamp(end.end_time));
+            if end.state == DeliveryState::Dead as i16 {
+                dead_reason =
+                    Some(DeadReason::stored(end.reason).ok_or(StoreError::Corrupt("reason"))?);
+                DeliveryState::Dead
+            } else {
+                DeliveryState::Cancelled
+            }
+        } else if let Some(success) = succeeded {
+            end_time = Some(end_of(success));
+            DeliveryState::Succeeded
+        } else {
+            DeliveryState::InFlight
+        };
+        let last_attempt = attempts.pop();
+        let last_end = last_attempt.as_ref().map(end_of);
+        let update_time = event.publish_time.max(last_end.max(end_time).unwrap_or_default());
+        Ok(Some(Delivery {
+            event: event.clone(),
+            subscription: key.subscription,
+            state,
+            attempt_count: last_attempt.as_ref().map_or(0, |attempt| attempt.number),
+            next_attempt_time,
+            last_attempt,
+            dead_reason,
+            end_time,
+            update_time,
+        }))
+    }
+}
+
+fn pair_of(subscription: i64, event: i64) -> DeliveryKey {
+    DeliveryKey { event: EventKey(event), subscription: SubscriptionKey(subscription) }
+}
+
+fn end_of(attempt: &Attempt) -> Timestamp {
+    attempt.start_time.plus(attempt.duration)
+}
+
+fn is_ended(state: DeliveryState) -> bool {
+    match state {
+        DeliveryState::Succeeded | DeliveryState::Dead | DeliveryState::Cancelled => true,
+        DeliveryState::Pending | DeliveryState::InFlight => false,
+    }
+}

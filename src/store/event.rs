@@ -1,0 +1,226 @@
+//! Looking events up: by id, by key, and an organization's newest first.
+
+use std::collections::HashMap;
+
+use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult, Value};
+
+use super::engine::column;
+use super::entity::{event, event_key};
+use super::{Store, StoreError, row};
+use crate::domain::event::{Event, EventSummary, Payload};
+use crate::domain::id::{AccountId, EventKey, OrganizationId};
+use crate::domain::pattern::EventPattern;
+use crate::domain::timestamp::Timestamp;
+
+/// Most rows that one page looks at before it comes back short.
+const SCAN_MAX: usize = 10_000;
+/// Most bytes of payload in one page; one event may be larger.
+const PAGE_BYTES_MAX: u64 = 2 << 20;
+/// Rows asked for at a time.
+const CHUNK: usize = 500;
+
+/// How far a key's time may lie from its event's publish time: a clock that steps
+/// back leaves keys ahead of it.
+const KEY_SLACK_US: i64 = 10_000_000;
+
+/// Every column but the payload, which nobody wants to read in bulk.
+pub(super) const EVENT: &str = "key, organization_id, account_id, event_id, event_type,
+    occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
+    NULL AS payload, attributes, subject, traceparent, tracestate, targets";
+
+/// Which events; each part that is set must hold.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// About this account.
+    pub account: Option<AccountId>,
+    /// Of a type that matches.
+    pub pattern: Option<EventPattern>,
+    /// Taken in at this time or later.
+    pub from: Option<Timestamp>,
+    /// Taken in before this time.
+    pub to: Option<Timestamp>,
+}
+
+impl EventFilter {
+    pub(super) fn holds(&self, event: &EventSummary) -> bool {
+        self.account.as_ref().is_none_or(|account| event.account.as_ref() == Some(account))
+            && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(&event.event_type))
+            && self.from.is_none_or(|from| from <= event.publish_time)
+            && self.to.is_none_or(|to| event.publish_time < to)
+    }
+
+    /// No event that the filter lets through has a smaller key.
+    pub(super) fn floor(&self) -> EventKey {
+        let from = self.from.map(|from| Timestamp(from.0.saturating_sub(KEY_SLACK_US)));
+        from.map_or(EventKey(i64::MIN), EventKey::first_at)
+    }
+
+    /// Every event that the filter lets through has a smaller key.
+    pub(super) fn ceiling(&self) -> EventKey {
+        let to = self.to.map(|to| Timestamp(to.0.saturating_add(KEY_SLACK_US)));
+        to.map_or(EventKey(i64::MAX), EventKey::first_at)
+    }
+}
+
+/// Some events, newest first.
+#[derive(Debug)]
+pub struct EventPage {
+    /// At most as many as asked for; fewer where the scan stopped early.
+    pub events: Vec<Event>,
+    /// Where to go on; `None` when there is nothing more.
+    pub next: Option<EventKey>,
+}
+
+impl Store {
+    /// The event of a public id: the publisher's, or `evt_…`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`].
+    pub async fn event_by_id(
+        &self,
+        organization: &OrganizationId,
+        id: &str,
+        with_payload: bool,
+    ) -> Result<Event, StoreError> {
+        let key = self.event_key_of(organization, id).await?;
+        let columns = if with_payload { "*" } else { EVENT };
+        let sql = format!("SELECT {columns} FROM event WHERE key = $1 AND organization_id = $2");
+        let values = vec![key.0.into(), organization.as_str().into()];
+        let found = self.read().query_one_raw(self.statement(&sql, values)).await?;
+        self.read_event(&found.ok_or(StoreError::NotFound)?)
+    }
+
+    /// The key of the event of a public id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`].
+    pub async fn event_key_of(
+        &self,
+        organization: &OrganizationId,
+        id: &str,
+    ) -> Result<EventKey, StoreError> {
+        if let Some(key) = self.ids().parse_event(id) {
+            // An id that the publisher chose is the event's only one.
+            let sql = "SELECT key FROM event
+                       WHERE key = $1 AND organization_id = $2 AND event_id = ''";
+            let values = vec![key.0.into(), organization.as_str().into()];
+            if self.read().query_one_raw(self.statement(sql, values)).await?.is_some() {
+                return Ok(key);
+            }
+        }
+        let key = (organization.as_str().to_owned(), id.to_owned());
+        let found = event_key::Entity::find_by_id(key).one(self.read()).await?;
+        found.map(|row| EventKey(row.event_key)).ok_or(StoreError::NotFound)
+    }
+
+    /// An organization's events, newest first. Looks at 10,000 rows and returns
+    /// 2 MiB of payload at most; a page may be short, even empty, with more to come.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn events(
+        &self,
+        organization: &OrganizationId,
+        filter: &EventFilter,
+        before: Option<EventKey>,
+        limit: usize,
+        with_payload: bool,
+    ) -> Result<EventPage, StoreError> {
+        let mut below = filter.ceiling().min(before.unwrap_or(EventKey(i64::MAX)));
+        let mut page = EventPage { events: Vec::new(), next: None };
+        let mut bytes = 0;
+        let mut scanned = 0;
+        while page.next.is_none() {
+            let chunk = self.event_chunk(organization, filter.floor(), below).await?;
+            scanned += chunk.len();
+            let is_last = chunk.len() < CHUNK;
+            for event in chunk {
+                let summary = &event.summary;
+                if filter.holds(summary) {
+                    let size = if with_payload { summary.payload_bytes } else { 0 };
+                    let is_full = limit <= page.events.len() || PAGE_BYTES_MAX < bytes + size;
+                    if is_full && !page.events.is_empty() {
+                        page.next = Some(below);
+                        break;
+                    }
+                    bytes += size;
+                    below = summary.key;
+                    page.events.push(event);
+                } else {
+                    below = summary.key;
+                }
+            }
+            if is_last {
+                break;
+            }
+            if SCAN_MAX <= scanned {
+                page.next = Some(below);
+            }
+        }
+        if with_payload {
+            self.add_payloads(&mut page.events).await?;
+        }
+        Ok(page)
+    }
+
+    /// Events with their payloads, in no order; those that are gone are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn events_by_keys(&self, keys: &[EventKey]) -> Result<Vec<Event>, StoreError> {
+        let mut events = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(CHUNK) {
+            let sql = format!("SELECT * FROM event WHERE key IN ({})", Store::list(chunk.len()));
+            let values = chunk.iter().map(|key| Value::from(key.0)).collect();
+            for found in self.read().query_all_raw(self.statement(&sql, values)).await? {
+                events.push(self.read_event(&found)?);
+            }
+        }
+        Ok(events)
+    }
+
+    /// The newest events with keys from `floor` to below `below`.
+    async fn event_chunk(
+        &self,
+        organization: &OrganizationId,
+        floor: EventKey,
+        below: EventKey,
+    ) -> Result<Vec<Event>, StoreError> {
+        let sql = format!(
+            "SELECT {EVENT} FROM event WHERE organization_id = $1 AND key < $2 AND key >= $3
+             ORDER BY key DESC LIMIT {CHUNK}"
+        );
+        let values = vec![organization.as_str().into(), below.0.into(), floor.0.into()];
+        let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
+        rows.iter().map(|row| self.read_event(row)).collect()
+    }
+
+    async fn add_payloads(&self, events: &mut [Event]) -> Result<(), StoreError> {
+        for chunk in events.chunks_mut(CHUNK) {
+            let list = Store::list(chunk.len());
+            let sql = format!("SELECT key, payload FROM event WHERE key IN ({list})");
+            let values = chunk.iter().map(|event| Value::from(event.summary.key.0)).collect();
+            let mut payloads = HashMap::new();
+            for found in self.read().query_all_raw(self.statement(&sql, values)).await? {
+                let payload: Option<Vec<u8>> = column(&found, "payload")?;
+                payloads.insert(column::<i64>(&found, "key")?, payload.unwrap_or_default());
+            }
+            for event in chunk {
+                let bytes = payloads.remove(&event.summary.key.0).unwrap_or_default().into();
+                match &mut event.payload {
+                    Payload::None => {}
+                    Payload::Json(payload) | Payload::Raw(payload) => *payload = bytes,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_event(&self, found: &QueryResult) -> Result<Event, StoreError> {
+        row::event(self.ids(), event::Model::from_query_result(found, "")?)
+    }
+}

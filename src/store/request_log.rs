@@ -1,0 +1,130 @@
+//! Request ids: the same request asked twice changes things once.
+//!
+//! The answer is stored in the transaction of the change it answers, and given
+//! back for 24 hours. Secrets are not part of it: they are read where they live,
+//! for 10 minutes.
+
+use std::time::Duration;
+
+use sea_orm::{ActiveValue, ConnectionTrait, DatabaseTransaction, EntityTrait};
+
+use super::engine::column;
+use super::entity::request_log;
+use super::{Store, StoreError};
+use crate::domain::id::{OrganizationId, SecretKey};
+use crate::domain::subscription::SigningSecret;
+use crate::domain::timestamp::{Timestamp, micros};
+
+/// How long an answer is given back.
+const KEPT: Duration = Duration::from_hours(24);
+/// How long its secret is.
+const SECRET_SHOWN: Duration = Duration::from_mins(10);
+
+/// A caller's request id and what it asked for.
+#[derive(Clone, Debug)]
+pub struct RequestRecord {
+    /// Chosen by the caller.
+    pub id: String,
+    /// SHA-256 of the method and of everything asked for.
+    pub hash: [u8; 32],
+}
+
+/// A change that was made now, or the answer to the same request made before.
+#[derive(Debug)]
+pub enum Answer<T> {
+    /// Made by this call.
+    Now(T),
+    /// Made by an earlier call with the same request id.
+    Before {
+        /// As encoded then, without a secret.
+        response: Vec<u8>,
+        /// The secret that the first answer showed, if it is live and the answer
+        /// is younger than 10 minutes.
+        secret: Option<SigningSecret>,
+    },
+}
+
+const LOOK_UP: &str = "
+    SELECT request_hash, response, secret_key, create_time, {now} AS now
+    FROM request_log WHERE organization_id = $1 AND request_id = $2";
+const FORGET: &str = "DELETE FROM request_log WHERE organization_id = $1 AND request_id = $2";
+
+impl Store {
+    /// Deletes the answers that nobody can ask for any more; how many.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn purge_request_log(&self) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM request_log WHERE create_time < {now} - $1";
+        let statement = self.statement(sql, vec![micros(KEPT).into()]);
+        Ok(self.write().execute_raw(statement).await?.rows_affected())
+    }
+
+    /// The answer to `request` if it was made before. Forgets one that is too old.
+    pub(super) async fn answered<T>(
+        &self,
+        connection: &impl ConnectionTrait,
+        organization: &OrganizationId,
+        request: Option<&RequestRecord>,
+    ) -> Result<Option<Answer<T>>, StoreError> {
+        let Some(request) = request else { return Ok(None) };
+        let key = || vec![organization.as_str().into(), request.id.as_str().into()];
+        let row = connection.query_one_raw(self.statement(LOOK_UP, key())).await?;
+        let Some(row) = row else { return Ok(None) };
+        let now = Timestamp(column(&row, "now")?);
+        let age = now.since(Timestamp(column(&row, "create_time")?));
+        if KEPT <= age {
+            connection.execute_raw(self.statement(FORGET, key())).await?;
+            return Ok(None);
+        }
+        if column::<Vec<u8>>(&row, "request_hash")? != request.hash {
+            return Err(StoreError::RequestIdReused);
+        }
+        let secret = match SecretKey(column(&row, "secret_key")?) {
+            SecretKey(0) => None,
+            key if age < SECRET_SHOWN => self.live_secret(connection, key, now).await?,
+            SecretKey(_) => None,
+        };
+        Ok(Some(Answer::Before { response: column(&row, "response")?, secret }))
+    }
+
+    /// Keeps the answer to `request`, in the transaction of its change.
+    pub(super) async fn remember(
+        &self,
+        transaction: &DatabaseTransaction,
+        organization: &OrganizationId,
+        request: Option<&RequestRecord>,
+        response: Vec<u8>,
+        secret: Option<&SigningSecret>,
+    ) -> Result<(), StoreError> {
+        let Some(request) = request else { return Ok(()) };
+        let row = request_log::ActiveModel {
+            organization_id: ActiveValue::Set(organization.as_str().to_owned()),
+            request_id: ActiveValue::Set(request.id.clone()),
+            request_hash: ActiveValue::Set(request.hash.to_vec()),
+            response: ActiveValue::Set(response),
+            secret_key: ActiveValue::Set(secret.map_or(0, |secret| secret.key.0)),
+            create_time: ActiveValue::Set(self.clock(transaction).await?),
+        };
+        request_log::Entity::insert(row).exec_without_returning(transaction).await?;
+        Ok(())
+    }
+
+    /// What to answer when a change failed because a twin of the request was
+    /// stored while it ran: what the twin was answered.
+    pub(super) async fn or_twin<T>(
+        &self,
+        organization: &OrganizationId,
+        request: Option<&RequestRecord>,
+        made: Result<Answer<T>, StoreError>,
+    ) -> Result<Answer<T>, StoreError> {
+        match made {
+            Err(StoreError::Taken) => {
+                let answered = self.answered(self.write(), organization, request).await?;
+                answered.ok_or(StoreError::Taken)
+            }
+            made => made,
+        }
+    }
+}

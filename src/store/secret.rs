@@ -1,0 +1,216 @@
+//! Signing secrets: added, given an end, revoked. Each change raises the routing
+//! version of their subscription, so that every replica reads them anew.
+
+use std::time::Duration;
+
+use sea_orm::{
+    ActiveValue, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult,
+    QueryFilter,
+};
+
+use super::entity::signing_secret;
+use super::request_log::{Answer, RequestRecord};
+use super::subscription::Tick;
+use super::{Store, StoreError, row};
+use crate::domain::id::{OrganizationId, SecretKey, SubscriptionKey};
+use crate::domain::subscription::SigningSecret;
+use crate::domain::timestamp::{Timestamp, micros};
+
+/// Most secrets that sign at once, the new one counted.
+const LIVE_MAX: usize = 5;
+/// How long an expired secret stays listed.
+const EXPIRED_KEPT: Duration = Duration::from_hours(30 * 24);
+
+const LIST: &str = "
+    SELECT * FROM signing_secret
+    WHERE subscription_key = $1 AND (expire_time = 0 OR expire_time > {now} - $2)
+    ORDER BY create_time, key";
+/// Gives the live secrets an end, where they have none that comes sooner.
+const END: &str = "
+    UPDATE signing_secret SET expire_time = $2
+    WHERE subscription_key = $1 AND (expire_time = 0 OR expire_time > $2)";
+
+impl Store {
+    /// A subscription's secrets, oldest first; not those that expired more than 30
+    /// days ago.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`].
+    pub async fn secrets(
+        &self,
+        organization: &OrganizationId,
+        key: SubscriptionKey,
+    ) -> Result<Vec<SigningSecret>, StoreError> {
+        self.live(self.read(), organization, key).await?;
+        self.secrets_of(self.read(), key).await
+    }
+
+    /// Adds a secret; the live ones before it end after `overlap`, or sooner where
+    /// they would anyway. `respond` encodes the answer without the secret.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`], [`StoreError::WrongState`] when five would be live,
+    /// [`StoreError::RequestIdReused`].
+    pub async fn rotate_secret(
+        &self,
+        organization: &OrganizationId,
+        key: SubscriptionKey,
+        new: (SecretKey, String),
+        overlap: Duration,
+        request: Option<RequestRecord>,
+        respond: impl Fn(&SigningSecret) -> Vec<u8>,
+    ) -> Result<Answer<SigningSecret>, StoreError> {
+        let request = request.as_ref();
+        let made = self.try_rotate(organization, key, new, overlap, request, respond).await;
+        self.or_twin(organization, request, made).await
+    }
+
+    async fn try_rotate(
+        &self,
+        organization: &OrganizationId,
+        key: SubscriptionKey,
+        new: (SecretKey, String),
+        overlap: Duration,
+        request: Option<&RequestRecord>,
+        respond: impl Fn(&SigningSecret) -> Vec<u8>,
+    ) -> Result<Answer<SigningSecret>, StoreError> {
+        let transaction = self.begin().await?;
+        let tick = self.raise(&transaction).await?;
+        if let Some(before) = self.answered(&transaction, organization, request).await? {
+            return Ok(before);
+        }
+        self.live(&transaction, organization, key).await?;
+        let end = tick.now.plus(overlap);
+        self.end_secrets(&transaction, key, end).await?;
+        let secrets = self.secrets_of(&transaction, key).await?;
+        let live = secrets.iter().filter(|secret| is_live(secret, tick.now)).count();
+        if LIVE_MAX <= live {
+            return Err(StoreError::WrongState("at most 5 secrets may be live: revoke one"));
+        }
+        let secret = self.add_secret(&transaction, key, new, tick.now).await?;
+        self.touch(&transaction, key, tick).await?;
+        let response = respond(&secret);
+        self.remember(&transaction, organization, request, response, Some(&secret)).await?;
+        transaction.commit().await?;
+        Ok(Answer::Now(secret))
+    }
+
+    /// Ends a live secret now. `keep_one`: not if it is the only live one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] also when the secret is not live;
+    /// [`StoreError::WrongState`] when it is the only live one and one must stay.
+    pub async fn revoke_secret(
+        &self,
+        organization: &OrganizationId,
+        key: SubscriptionKey,
+        secret: SecretKey,
+        keep_one: bool,
+    ) -> Result<(), StoreError> {
+        let transaction = self.begin().await?;
+        let tick = self.raise(&transaction).await?;
+        self.live(&transaction, organization, key).await?;
+        let mut live = self.secrets_of(&transaction, key).await?;
+        live.retain(|secret| is_live(secret, tick.now));
+        if !live.iter().any(|one| one.key == secret) {
+            return Err(StoreError::NotFound);
+        }
+        if keep_one && live.len() == 1 {
+            return Err(StoreError::WrongState("the only live secret: rotate first"));
+        }
+        let sql = "UPDATE signing_secret SET expire_time = $1 WHERE key = $2";
+        let values = vec![tick.now.0.into(), secret.0.into()];
+        transaction.execute_raw(self.statement(sql, values)).await?;
+        self.touch(&transaction, key, tick).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Inserts a secret without an end.
+    pub(super) async fn add_secret(
+        &self,
+        transaction: &DatabaseTransaction,
+        subscription: SubscriptionKey,
+        (key, secret): (SecretKey, String),
+        now: Timestamp,
+    ) -> Result<SigningSecret, StoreError> {
+        let row = signing_secret::ActiveModel {
+            key: ActiveValue::Set(key.0),
+            subscription_key: ActiveValue::Set(subscription.0),
+            secret: ActiveValue::Set(secret.clone().into_bytes()),
+            secret_key_id: ActiveValue::Set(0),
+            secret_version: ActiveValue::Set(0),
+            create_time: ActiveValue::Set(now.0),
+            expire_time: ActiveValue::Set(0),
+        };
+        signing_secret::Entity::insert(row).exec_without_returning(transaction).await?;
+        Ok(SigningSecret { key, secret, create_time: now, expire_time: None })
+    }
+
+    /// One secret, if it signs at `now`.
+    pub(super) async fn live_secret(
+        &self,
+        connection: &impl ConnectionTrait,
+        key: SecretKey,
+        now: Timestamp,
+    ) -> Result<Option<SigningSecret>, StoreError> {
+        let select = signing_secret::Entity::find().filter(signing_secret::Column::Key.eq(key.0));
+        let secret = select.one(connection).await?.map(read).transpose()?;
+        Ok(secret.filter(|secret| is_live(secret, now)))
+    }
+
+    async fn secrets_of(
+        &self,
+        connection: &impl ConnectionTrait,
+        key: SubscriptionKey,
+    ) -> Result<Vec<SigningSecret>, StoreError> {
+        let values = vec![key.0.into(), micros(EXPIRED_KEPT).into()];
+        let rows = connection.query_all_raw(self.statement(LIST, values)).await?;
+        let secret = |row| read(signing_secret::Model::from_query_result(row, "")?);
+        rows.iter().map(secret).collect()
+    }
+
+    async fn end_secrets(
+        &self,
+        transaction: &DatabaseTransaction,
+        key: SubscriptionKey,
+        end: Timestamp,
+    ) -> Result<(), StoreError> {
+        let statement = self.statement(END, vec![key.0.into(), end.0.into()]);
+        transaction.execute_raw(statement).await?;
+        Ok(())
+    }
+
+    /// Makes the change one of the subscription: its version and its update time.
+    async fn touch(
+        &self,
+        transaction: &DatabaseTransaction,
+        key: SubscriptionKey,
+        tick: Tick,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE subscription SET routing_version = $1, update_time = $2 WHERE key = $3";
+        let values = vec![tick.version.into(), tick.now.0.into(), key.0.into()];
+        transaction.execute_raw(self.statement(sql, values)).await?;
+        Ok(())
+    }
+}
+
+/// A signing secret; only plaintext ones exist so far.
+pub(super) fn read(found: signing_secret::Model) -> Result<SigningSecret, StoreError> {
+    if found.secret_version != 0 {
+        return Err(StoreError::Corrupt("secret_version"));
+    }
+    Ok(SigningSecret {
+        key: SecretKey(found.key),
+        secret: String::from_utf8(found.secret).map_err(|_| StoreError::Corrupt("secret"))?,
+        create_time: Timestamp(found.create_time),
+        expire_time: row::optional_time(found.expire_time),
+    })
+}
+
+fn is_live(secret: &SigningSecret, now: Timestamp) -> bool {
+    secret.expire_time.is_none_or(|end| now < end)
+}

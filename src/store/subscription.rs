@@ -1,0 +1,362 @@
+//! Subscriptions: every change in one transaction that first raises the routing
+//! clock.
+//!
+//! The clock's row lock puts the changes of all replicas into one order, so that
+//! each version names one state of all subscriptions; commits compare it
+//! (`store/commit.rs`). The version of a subscription's last change is its etag.
+
+use std::time::Duration;
+
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
+    IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+
+use super::engine::column;
+use super::entity::subscription;
+use super::request_log::{Answer, RequestRecord};
+use super::{Store, StoreError, row};
+use crate::domain::id::{AccountId, OrganizationId, SecretKey, SubscriptionKey};
+use crate::domain::subscription::{
+    SigningSecret, Subscription, SubscriptionSpec, SubscriptionState,
+};
+use crate::domain::timestamp::Timestamp;
+
+/// Most subscriptions of one organization.
+pub const SUBSCRIPTIONS_MAX: u64 = 1000;
+
+/// A subscription to be, every rule already checked.
+#[derive(Clone)]
+pub struct NewSubscription {
+    /// Made by the caller.
+    pub key: SubscriptionKey,
+    /// Whose.
+    pub organization: OrganizationId,
+    /// What its owner decided.
+    pub spec: SubscriptionSpec,
+    /// How it begins.
+    pub state: SubscriptionState,
+    /// Its first secret, if it has one.
+    pub secret: Option<(SecretKey, String)>,
+}
+
+/// What a creation made.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// As stored.
+    pub subscription: Subscription,
+    /// Its first secret.
+    pub secret: Option<SigningSecret>,
+}
+
+/// Which subscriptions; each part that is set must hold.
+#[derive(Clone, Debug, Default)]
+pub struct SubscriptionFilter {
+    /// In one of these states; empty: in any.
+    pub states: Vec<SubscriptionState>,
+    /// Bound to this account.
+    pub account: Option<AccountId>,
+    /// Of this wire profile.
+    pub profile: Option<String>,
+}
+
+/// What to do with a subscription after a look at it.
+#[derive(Debug)]
+pub enum Change {
+    /// Leave it: no new version.
+    Keep,
+    /// Store this state of it. Key, organization, account and times are not taken
+    /// from here.
+    Write(Box<Subscription>),
+}
+
+/// Why a subscription was not changed.
+#[derive(Debug)]
+pub enum ChangeError<E> {
+    /// The store could not, or the etag is stale.
+    Store(StoreError),
+    /// The caller decided against it.
+    Refused(E),
+}
+
+impl<E> From<StoreError> for ChangeError<E> {
+    fn from(error: StoreError) -> Self {
+        ChangeError::Store(error)
+    }
+}
+
+/// Locks the clock's row until the transaction ends.
+const RAISE: &str =
+    "UPDATE routing_clock SET version = version + 1 RETURNING version, {now} AS now";
+
+/// One tick of the routing clock.
+#[derive(Clone, Copy)]
+pub(super) struct Tick {
+    pub(super) version: i64,
+    pub(super) now: Timestamp,
+}
+
+impl Store {
+    /// Creates a subscription. `respond` encodes the answer without the secret.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooMany`] at 1,000 subscriptions of the organization,
+    /// [`StoreError::RequestIdReused`].
+    pub async fn create_subscription(
+        &self,
+        new: NewSubscription,
+        request: Option<RequestRecord>,
+        respond: impl Fn(&Created) -> Vec<u8>,
+    ) -> Result<Answer<Created>, StoreError> {
+        let organization = new.organization.clone();
+        let made = self.try_create(new, request.as_ref(), respond).await;
+        self.or_twin(&organization, request.as_ref(), made).await
+    }
+
+    async fn try_create(
+        &self,
+        new: NewSubscription,
+        request: Option<&RequestRecord>,
+        respond: impl Fn(&Created) -> Vec<u8>,
+    ) -> Result<Answer<Created>, StoreError> {
+        let organization = new.organization.clone();
+        let transaction = self.begin().await?;
+        let tick = self.raise(&transaction).await?;
+        if let Some(before) = self.answered(&transaction, &organization, request).await? {
+            return Ok(before);
+        }
+        let held = of(&organization).count(&transaction).await?;
+        if SUBSCRIPTIONS_MAX <= held {
+            return Err(StoreError::TooMany);
+        }
+        let subscription = Subscription {
+            key: new.key,
+            organization: new.organization,
+            spec: new.spec,
+            state: new.state,
+            state_reason: String::new(),
+            version: tick.version,
+            create_time: tick.now,
+            update_time: tick.now,
+        };
+        let model = model(&subscription).into_active_model();
+        subscription::Entity::insert(model).exec_without_returning(&transaction).await?;
+        let secret = match new.secret {
+            Some(secret) => {
+                Some(self.add_secret(&transaction, subscription.key, secret, tick.now).await?)
+            }
+            None => None,
+        };
+        let created = Created { subscription, secret };
+        let response = respond(&created);
+        let secret = created.secret.as_ref();
+        self.remember(&transaction, &organization, request, response, secret).await?;
+        transaction.commit().await?;
+        Ok(Answer::Now(created))
+    }
+
+    /// One subscription.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`].
+    pub async fn subscription(
+        &self,
+        organization: &OrganizationId,
+        key: SubscriptionKey,
+    ) -> Result<Subscription, StoreError> {
+        self.live(self.read(), organization, key).await
+    }
+
+    /// Subscriptions, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn subscriptions(
+        &self,
+        organization: &OrganizationId,
+        filter: &SubscriptionFilter,
+        before: Option<SubscriptionKey>,
+        limit: usize,
+    ) -> Result<Vec<Subscription>, StoreError> {
+        let mut select = of(organization);
+        if let Some(before) = before {
+            select = select.filter(subscription::Column::Key.lt(before.0));
+        }
+        if !filter.states.is_empty() {
+            let states = filter.states.iter().map(|state| *state as i16);
+            select = select.filter(subscription::Column::State.is_in(states));
+        }
+        if let Some(account) = &filter.account {
+            select = select.filter(subscription::Column::AccountId.eq(account.as_str()));
+        }
+        if let Some(profile) = &filter.profile {
+            select = select.filter(subscription::Column::Profile.eq(profile.as_str()));
+        }
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        let select = select.order_by_desc(subscription::Column::Key).limit(limit);
+        select.all(self.read()).await?.into_iter().map(read).collect()
+    }
+
+    /// The one way to change a subscription: loads it, lets `change` decide, and
+    /// writes it with a new routing version. A change to inactive or disabled
+    /// leaves the due rows to the janitor.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`], [`StoreError::Stale`] when `etag` is set and is not
+    /// the subscription's, and what `change` refuses with.
+    pub async fn change_subscription<E>(
+        &self,
+        organization: &OrganizationId,
+        key: SubscriptionKey,
+        etag: Option<i64>,
+        change: impl FnOnce(Subscription) -> Result<Change, E>,
+    ) -> Result<Subscription, ChangeError<E>> {
+        let transaction = self.begin().await?;
+        let tick = self.raise(&transaction).await?;
+        let current = self.live(&transaction, organization, key).await?;
+        check_etag(&current, etag)?;
+        let mut changed = match change(current.clone()).map_err(ChangeError::Refused)? {
+            Change::Keep => return Ok(current),
+            Change::Write(changed) => *changed,
+        };
+        changed.key = current.key;
+        changed.organization = current.organization;
+        changed.spec.account = current.spec.account;
+        changed.version = tick.version;
+        changed.create_time = current.create_time;
+        changed.update_time = tick.now;
+        let model = model(&changed).into_active_model().reset_all();
+        let update = subscription::Entity::update(model);
+        update.exec_without_returning(&transaction).await.map_err(StoreError::from)?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(changed)
+    }
+
+    /// Deletes a subscription. Its deliveries stay readable; the janitor cancels
+    /// the open ones.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`], [`StoreError::Stale`].
+    pub async fn delete_subscription(
+        &self,
+        organization: &OrganizationId,
+        key: SubscriptionKey,
+        etag: Option<i64>,
+    ) -> Result<(), StoreError> {
+        let transaction = self.begin().await?;
+        let tick = self.raise(&transaction).await?;
+        let current = self.live(&transaction, organization, key).await?;
+        check_etag(&current, etag)?;
+        let sql = "UPDATE subscription SET deleted = $1, routing_version = $2, update_time = $3
+                   WHERE key = $4";
+        let values = vec![true.into(), tick.version.into(), tick.now.0.into(), key.0.into()];
+        transaction.execute_raw(self.statement(sql, values)).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Raises the routing clock; no other subscription changes until the
+    /// transaction ends.
+    pub(super) async fn raise(
+        &self,
+        transaction: &DatabaseTransaction,
+    ) -> Result<Tick, StoreError> {
+        let row = transaction.query_one_raw(self.statement(RAISE, vec![])).await?;
+        let row = row.ok_or(StoreError::Corrupt("clock"))?;
+        Ok(Tick { version: column(&row, "version")?, now: Timestamp(column(&row, "now")?) })
+    }
+
+    /// The subscription, unless it is deleted or another organization's.
+    pub(super) async fn live(
+        &self,
+        connection: &impl ConnectionTrait,
+        organization: &OrganizationId,
+        key: SubscriptionKey,
+    ) -> Result<Subscription, StoreError> {
+        let select = of(organization).filter(subscription::Column::Key.eq(key.0));
+        let found = select.one(connection).await?.ok_or(StoreError::NotFound)?;
+        read(found)
+    }
+}
+
+/// A subscription, deleted or not.
+pub(super) fn read(found: subscription::Model) -> Result<Subscription, StoreError> {
+    let number = |number: i32, name| u32::try_from(number).map_err(|_| StoreError::Corrupt(name));
+    let waits: Vec<u64> =
+        serde_json::from_str(&found.retry_waits).map_err(|_| StoreError::Corrupt("retry_waits"))?;
+    let spec = SubscriptionSpec {
+        account: row::optional_account(&found.account_id),
+        name: found.name,
+        url: found.url,
+        event_patterns: serde_json::from_str(&found.event_patterns)
+            .map_err(|_| StoreError::Corrupt("event_patterns"))?,
+        profile: found.profile,
+        signing_enabled: found.signing_enabled,
+        headers: row::map(&found.headers)?,
+        attributes: row::map(&found.attributes)?,
+        send_organization_code: found.send_organization_code,
+        retry_waits: waits.into_iter().map(Duration::from_millis).collect(),
+        attempt_timeout: Duration::from_millis(
+            number(found.attempt_timeout_ms, "attempt_timeout_ms")?.into(),
+        ),
+        max_in_flight: number(found.max_in_flight, "max_in_flight")?,
+    };
+    Ok(Subscription {
+        key: SubscriptionKey(found.key),
+        organization: OrganizationId::stored(&found.organization_id),
+        spec,
+        state: SubscriptionState::stored(found.state).ok_or(StoreError::Corrupt("state"))?,
+        state_reason: found.state_reason,
+        version: found.routing_version,
+        create_time: Timestamp(found.create_time),
+        update_time: Timestamp(found.update_time),
+    })
+}
+
+/// A subscription's found. Lists are JSON; waits and the time limit keep whole
+/// milliseconds.
+fn model(subscription: &Subscription) -> subscription::Model {
+    let spec = &subscription.spec;
+    let millis = |wait: &Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    let waits: Vec<u64> = spec.retry_waits.iter().map(millis).collect();
+    subscription::Model {
+        key: subscription.key.0,
+        organization_id: subscription.organization.as_str().to_owned(),
+        account_id: row::account(spec.account.as_ref()),
+        name: spec.name.clone(),
+        url: spec.url.clone(),
+        event_patterns: serde_json::to_string(&spec.event_patterns).expect("strings are JSON"),
+        profile: spec.profile.clone(),
+        signing_enabled: spec.signing_enabled,
+        headers: row::map_text(&spec.headers),
+        attributes: row::map_text(&spec.attributes),
+        send_organization_code: spec.send_organization_code,
+        retry_waits: serde_json::to_string(&waits).expect("numbers are JSON"),
+        attempt_timeout_ms: i32::try_from(spec.attempt_timeout.as_millis()).unwrap_or(i32::MAX),
+        max_in_flight: i32::try_from(spec.max_in_flight).unwrap_or(i32::MAX),
+        state: subscription.state as i16,
+        state_reason: subscription.state_reason.clone(),
+        routing_version: subscription.version,
+        create_time: subscription.create_time.0,
+        update_time: subscription.update_time.0,
+        deleted: false,
+    }
+}
+
+fn of(organization: &OrganizationId) -> sea_orm::Select<subscription::Entity> {
+    subscription::Entity::find()
+        .filter(subscription::Column::OrganizationId.eq(organization.as_str()))
+        .filter(subscription::Column::Deleted.eq(false))
+}
+
+fn check_etag(current: &Subscription, etag: Option<i64>) -> Result<(), StoreError> {
+    match etag {
+        Some(etag) if etag != current.version => Err(StoreError::Stale),
+        Some(_) | None => Ok(()),
+    }
+}

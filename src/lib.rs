@@ -3,6 +3,7 @@
 //! The rooms and their floors are described in `docs/ARCHITECTURE.md` and kept
 //! by `tests/tidy.rs`.
 
+pub mod app;
 pub mod dispatcher;
 pub mod domain;
 pub mod egress;
@@ -14,3 +15,4 @@ pub mod metrics;
 pub mod permits;
 pub mod routing;
 pub mod store;
+pub mod trace;

@@ -26,6 +26,14 @@ pub struct Target {
 #[error("the URL cannot be written into an HTTP request")]
 pub struct InvalidTarget;
 
+impl std::fmt::Debug for Target {
+    /// Without the path, which may hold a token.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let host = self.host_header.to_str().unwrap_or_default();
+        write!(formatter, "Target({}://{host})", self.scheme.as_str())
+    }
+}
+
 impl Target {
     /// The target that a URL names.
     ///

@@ -174,8 +174,9 @@ impl Batch {
         None
     }
 
-    /// Answers every request: its events are stored.
-    pub(super) fn answer(self, rows: &[NewEventRow]) {
+    /// Answers every request: its events are stored. Tells how many were duplicates.
+    pub(super) fn answer(self, rows: &[NewEventRow]) -> usize {
+        let mut duplicates = 0;
         for request in self.requests {
             let published = |fate: &Fate| match fate {
                 Fate::Stored(row) => stored(&rows[*row], false),
@@ -187,10 +188,12 @@ impl Batch {
                     duplicate: true,
                 },
             };
-            let events = request.fates.iter().map(published).collect();
+            let events: Vec<PublishedEvent> = request.fates.iter().map(published).collect();
+            duplicates += events.iter().filter(|event| event.duplicate).count();
             // A caller that went away does not want its answer.
             let _ = request.job.answer.send(Ok(events));
         }
+        duplicates
     }
 
     /// Answers every request: nothing is stored, or it is not known.

@@ -50,23 +50,17 @@ impl Batcher {
     pub async fn run(self, mut jobs: Jobs, stop: CancellationToken) {
         let mut waiting: Option<Job> = None;
         loop {
-            let first = match waiting.take() {
-                Some(job) => job,
-                None => tokio::select! {
+            if waiting.is_none() {
+                waiting = tokio::select! {
                     biased;
-                    job = jobs.0.recv() => match job {
-                        Some(job) => job,
-                        None => return,
-                    },
+                    job = jobs.0.recv() => job,
                     () = stop.cancelled() => {
                         jobs.0.close();
-                        match jobs.0.recv().await {
-                            Some(job) => job,
-                            None => return,
-                        }
+                        jobs.0.recv().await
                     }
-                },
-            };
+                };
+            }
+            let Some(first) = waiting.take() else { return };
             let mut gathered = vec![first];
             let size = |job: &Job| {
                 let bytes = job.events.iter().map(|event| event.payload.bytes().len());
@@ -135,8 +129,7 @@ impl Batcher {
             return Ok(Tried::Done);
         }
         if count == 0 {
-            self.metrics.events_duplicate(batch.len() as u64);
-            batch.answer(&[]);
+            self.metrics.events_duplicate(batch.answer(&[]) as u64);
             return Ok(Tried::Done);
         }
         let keys = self.lease.begin_events(fence, count);
@@ -202,7 +195,7 @@ impl Batcher {
         if matched.parks() {
             self.hand_over.due.notify_one();
         }
-        batch.answer(&matched.rows);
+        self.metrics.events_duplicate(batch.answer(&matched.rows) as u64);
     }
 
     /// A commit was not answered: it may be stored, as claimed by this process, which

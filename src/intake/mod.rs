@@ -4,6 +4,7 @@
 //! next batch; nothing waits for a timer. A full queue refuses at once, before
 //! anything is stored.
 
+mod announcer;
 mod batch;
 mod batcher;
 
@@ -12,13 +13,14 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+pub use self::announcer::announce;
 pub use self::batcher::Batcher;
 
 use crate::domain::event::NewEvent;
 use crate::domain::event_rules::content_hash;
 use crate::domain::id::EventKey;
 use crate::metrics::{Metrics, Refusal};
-use crate::store::{Claim, StoreError};
+use crate::store::Claim;
 
 /// Most deliveries that one request may make.
 pub const DELIVERIES_MAX: usize = 20_000;

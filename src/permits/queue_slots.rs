@@ -67,6 +67,16 @@ impl QueueSlots {
         fits
     }
 
+    /// Takes a place that [`QueueSlots::free`] has shown, whatever its bytes.
+    pub fn put(&self, endpoint: SubscriptionKey, bytes: usize) {
+        let mut taken = self.taken();
+        taken.all.rows += 1;
+        taken.all.bytes += bytes;
+        let one = taken.endpoints.entry(endpoint).or_default();
+        one.rows += 1;
+        one.bytes += bytes;
+    }
+
     /// Gives a place back.
     pub fn give_back(&self, endpoint: SubscriptionKey, bytes: usize) {
         let mut taken = self.taken();

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::domain::delivery::DeadReason;
-use crate::domain::endpoint_url::{EndpointUrl, Host, Scheme};
+use crate::domain::endpoint_url::EndpointUrl;
 use crate::domain::id::{AccountId, SubscriptionKey};
 use crate::domain::pattern::EventPattern;
 use crate::domain::profile::{Profile, Profiles};
@@ -106,10 +106,5 @@ impl Route {
 }
 
 fn target(url: &str) -> Option<egress::Target> {
-    let url = EndpointUrl::stored(url).ok()?;
-    let host = match url.host() {
-        Host::Name(name) => egress::Host::Name(name.as_str().into()),
-        Host::Ip(address) => egress::Host::Address(*address),
-    };
-    egress::Target::new(url.scheme() == Scheme::Https, host, url.port(), url.path_and_query()).ok()
+    egress::Target::new(&EndpointUrl::stored(url).ok()?).ok()
 }

@@ -107,8 +107,7 @@ const EVENT_COLUMNS: &str = "INSERT INTO event (key, organization_id, account_id
     payload, attributes, subject, traceparent, tracestate, targets)";
 const EVENT_KEY_COLUMNS: &str =
     "INSERT INTO event_key (organization_id, event_id, event_key, content_hash, delivery_count)";
-pub(super) const DUE_COLUMNS: &str =
-    "INSERT INTO due (subscription_key, event_key, due_at, owner, claim,
+pub(super) const DUE_COLUMNS: &str = "INSERT INTO due (subscription_key, event_key, due_at, owner, claim,
     attempts, takeovers, last_chance)";
 
 impl Store {
@@ -133,8 +132,11 @@ impl Store {
     }
 
     async fn commit_postgres(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
-        let mut values =
-            vec![number(batch.fence), batch.fence.incarnation.into(), batch.routing_version.into()];
+        let mut values = vec![
+            number(batch.fence),
+            batch.fence.incarnation.into(),
+            batch.routing_version.into(),
+        ];
         let ids = ids(batch.events);
         values.extend([
             ids.iter().map(|id| id.0.clone()).collect::<Vec<String>>().into(),
@@ -196,8 +198,11 @@ impl Store {
     ) -> Result<Vec<Published>, StoreError> {
         let mut found = Vec::new();
         for chunk in ids.chunks(500) {
+            // `(…, …) IN (VALUES …)` would make SQLite scan the table; CROSS JOIN fixes
+            // the order of the loops there.
             let sql = format!(
-                "SELECT * FROM event_key WHERE (organization_id, event_id) IN ({})",
+                "WITH wanted (o, i) AS ({}) SELECT event_key.* FROM wanted CROSS JOIN event_key
+                 WHERE organization_id = o AND event_id = i",
                 Store::pairs(chunk.len())
             );
             let pair = |(organization, id): &(OrganizationId, String)| {
@@ -206,10 +211,7 @@ impl Store {
             let values = chunk.iter().flat_map(pair).collect();
             for row in self.write().query_all_raw(self.statement(&sql, values)).await? {
                 found.push(Published {
-                    organization: OrganizationId::stored(&column::<String>(
-                        &row,
-                        "organization_id",
-                    )?),
+                    organization: OrganizationId::stored(&column::<String>(&row, "organization_id")?),
                     event_id: column(&row, "event_id")?,
                     key: EventKey(column(&row, "event_key")?),
                     content_hash: column(&row, "content_hash")?,
@@ -228,10 +230,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`]: ask again until it answers.
-    pub async fn recover_commit(
-        &self,
-        events: &[NewEventRow],
-    ) -> Result<Vec<EventKey>, StoreError> {
+    pub async fn recover_commit(&self, events: &[NewEventRow]) -> Result<Vec<EventKey>, StoreError> {
         let transaction = self.begin().await?;
         let mut stored = Vec::new();
         for chunk in events.chunks(500) {

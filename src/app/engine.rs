@@ -1,0 +1,175 @@
+//! Everything between the two doors: intake, routing, dispatcher, lease, janitor,
+//! wired together and taken down in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatcher::{self, Dispatcher};
+use crate::domain::profile::Profiles;
+use crate::egress::Egress;
+use crate::intake::{self, Batcher, HandOver, Intake};
+use crate::janitor::Janitor;
+use crate::lease::{self, Lease};
+use crate::metrics::Metrics;
+use crate::permits::{InFlightLimits, QueueSlots, QueueSlotsLimits};
+use crate::routing::Routing;
+use crate::store::{Store, StoreError};
+
+/// Deliveries that may wait in memory: for one endpoint, and for all. Enough to keep a
+/// fast receiver busy between two claims, few enough to be sent within a second or two.
+const SLOTS: QueueSlotsLimits = QueueSlotsLimits {
+    endpoint_rows: 1024,
+    endpoint_bytes: 16 * 1024 * 1024,
+    replica_rows: 65_536,
+    replica_bytes: 128 * 1024 * 1024,
+};
+/// Nothing is claimed by a commit of a replica that does not send.
+const NO_SLOTS: QueueSlotsLimits =
+    QueueSlotsLimits { endpoint_rows: 0, endpoint_bytes: 0, replica_rows: 0, replica_bytes: 0 };
+
+/// What the engine is made from.
+pub(super) struct Settings {
+    pub(super) intake: intake::Settings,
+    pub(super) in_flight: InFlightLimits,
+    /// Whether this process sends.
+    pub(super) dispatches: bool,
+}
+
+/// The running engine.
+pub(super) struct Engine {
+    pub(super) store: Store,
+    pub(super) lease: Lease,
+    pub(super) routing: Routing,
+    pub(super) intake: Intake,
+    dispatcher: Option<Dispatcher>,
+    /// Each ends one stage of the shutdown.
+    stop_taking: CancellationToken,
+    stop_settling: CancellationToken,
+    stop_keeping: CancellationToken,
+    taking: Vec<JoinHandle<()>>,
+    settling: Vec<JoinHandle<()>>,
+    keeping: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    pub(super) async fn start(
+        store: Store,
+        profiles: Arc<Profiles>,
+        egress: Egress,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> Result<Engine, StoreError> {
+        if !store.is_shared() {
+            // The file's lock says that whoever is registered is gone.
+            for replica in store.replicas().await? {
+                store.take_over(&replica).await?;
+            }
+        }
+        let lease = Lease::take(&store).await?;
+        let routing = Routing::load(store.clone(), profiles, metrics.clone()).await?;
+        let slots = QueueSlots::new(if settings.dispatches { SLOTS } else { NO_SLOTS });
+        let (intake, jobs) = Intake::new(settings.intake, metrics.clone());
+        let (claims, committed) = mpsc::unbounded_channel();
+        let due = Arc::new(Notify::new());
+        let batcher = Batcher {
+            store: store.clone(),
+            lease: lease.clone(),
+            routing: routing.clone(),
+            slots: slots.clone(),
+            hand_over: HandOver { claims, due: Arc::clone(&due) },
+            metrics: metrics.clone(),
+        };
+        let mut engine = Engine {
+            store: store.clone(),
+            lease: lease.clone(),
+            routing: routing.clone(),
+            intake,
+            dispatcher: None,
+            stop_taking: CancellationToken::new(),
+            stop_settling: CancellationToken::new(),
+            stop_keeping: CancellationToken::new(),
+            taking: Vec::new(),
+            settling: Vec::new(),
+            keeping: Vec::new(),
+        };
+        let stop = engine.stop_taking.clone();
+        engine.taking.push(tokio::spawn(batcher.run(jobs, stop)));
+        engine.keep(&metrics);
+        if settings.dispatches {
+            let parts = dispatcher::Parts { store, lease, routing, egress, slots, metrics, due };
+            engine.dispatch(parts, settings.in_flight, committed);
+        } else {
+            let stop = engine.stop_taking.clone();
+            engine.taking.push(tokio::spawn(intake::announce(store, due, stop)));
+        }
+        Ok(engine)
+    }
+
+    fn keep(&mut self, metrics: &Metrics) {
+        let stop = || self.stop_keeping.clone();
+        let janitor = Janitor {
+            store: self.store.clone(),
+            lease: self.lease.clone(),
+            routing: self.routing.clone(),
+            metrics: metrics.clone(),
+        };
+        let (lease, store) = (self.lease.clone(), self.store.clone());
+        let keeping = [
+            tokio::spawn(lease::keep(lease, store, metrics.clone(), stop())),
+            tokio::spawn(self.routing.clone().keep(stop())),
+            tokio::spawn(janitor.run(stop())),
+        ];
+        self.keeping.extend(keeping);
+    }
+
+    fn dispatch(
+        &mut self,
+        parts: dispatcher::Parts,
+        limits: InFlightLimits,
+        committed: mpsc::UnboundedReceiver<Vec<crate::store::Claim>>,
+    ) {
+        let (dispatcher, settlements) = Dispatcher::new(parts, limits);
+        let stop = self.stop_taking.clone();
+        self.taking.extend([
+            tokio::spawn(dispatcher.clone().receive(committed)),
+            tokio::spawn(dispatcher.clone().claim(stop)),
+        ]);
+        let settle = dispatcher.clone().settle(settlements, self.stop_settling.clone());
+        self.settling.push(tokio::spawn(settle));
+        self.dispatcher = Some(dispatcher);
+    }
+
+    /// Stops taking, finishes what is under way within `grace`, gives the rest back,
+    /// and leaves. What is still under way then is another replica's after a while.
+    pub(super) async fn stop(self, grace: Duration) {
+        self.stop_taking.cancel();
+        join(self.taking).await;
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.stop(grace).await;
+        }
+        drop(self.dispatcher);
+        self.stop_settling.cancel();
+        let settled = tokio::time::timeout(grace, join(self.settling)).await;
+        self.stop_keeping.cancel();
+        join(self.keeping).await;
+        if settled.is_ok()
+            && self.lease.ledger().is_empty()
+            && let Err(error) = self.store.leave(self.lease.fence()).await
+        {
+            tracing::warn!(%error, "could not sign off; others will notice");
+        }
+        self.store.close().await;
+    }
+}
+
+async fn join(tasks: Vec<JoinHandle<()>>) {
+    for task in tasks {
+        if task.await.is_err() {
+            tracing::error!("a background task panicked");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The engine alone, without its doors: an event goes in and a request comes out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::engine::{Engine, Settings};
+use crate::domain::address::AddressPolicy;
+use crate::domain::event::{NewEvent, Payload, TraceContext};
+use crate::domain::id::{DeliveryKey, OrganizationId, SubscriptionKey};
+use crate::domain::delivery::DeliveryState;
+use crate::domain::profile::Profiles;
+use crate::domain::subscription::{SubscriptionSpec, SubscriptionState};
+use crate::egress::{self, Egress};
+use crate::metrics::Metrics;
+use crate::permits::InFlightLimits;
+use crate::store::{self, NewSubscription, Store, Target};
+
+async fn engine(folder: &std::path::Path) -> Engine {
+    let settings = store::Settings {
+        target: Target::Sqlite(folder.join("hookward.db")),
+        connections_max: 4,
+    };
+    let store = Store::open(&settings).await.expect("a fresh file opens");
+    let allow = vec!["127.0.0.1/32".parse().expect("an address")];
+    let policy = AddressPolicy { allow, deny: Vec::new() };
+    let egress = Egress::new(egress::Settings::new(policy)).expect("no extra certificates");
+    let settings = Settings {
+        intake: crate::intake::Settings { queue_events: 1000, queue_bytes: 1 << 20 },
+        in_flight: InFlightLimits { organization: 8, replica: 8 },
+        dispatches: true,
+    };
+    let profiles = Arc::new(Profiles::built_in());
+    Engine::start(store, profiles, egress, Metrics::new(), settings).await.expect("it starts")
+}
+
+fn event(organization: &OrganizationId) -> NewEvent {
+    NewEvent {
+        organization: organization.clone(),
+        account: None,
+        id: None,
+        event_type: "order_created".into(),
+        occur_time: None,
+        expire_time: None,
+        payload: Payload::Json(bytes::Bytes::from_static(b"{\"a\":1}")),
+        content_type: "application/json".into(),
+        attributes: std::collections::BTreeMap::new(),
+        subject: String::new(),
+        target: None,
+        trace: TraceContext::default(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_event_comes_again_and_is_settled() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = engine(folder.path()).await;
+    let receiver = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/hook", receiver.local_addr().expect("bound"));
+    let organization = OrganizationId::parse("clinic").expect("a name");
+    let spec = SubscriptionSpec {
+        account: None,
+        name: String::new(),
+        url,
+        event_patterns: vec!["*".into()],
+        profile: "telegramd".into(),
+        signing_enabled: false,
+        headers: std::collections::BTreeMap::new(),
+        attributes: std::collections::BTreeMap::new(),
+        send_organization_code: false,
+        retry_waits: vec![Duration::from_millis(100)],
+        attempt_timeout: Duration::from_secs(5),
+        max_in_flight: 2,
+    };
+    let subscription = SubscriptionKey(engine.lease.next_key());
+    let new = NewSubscription {
+        key: subscription,
+        organization: organization.clone(),
+        spec,
+        state: SubscriptionState::Active,
+        secret: None,
+    };
+    engine.store.create_subscription(new, None, |_| Vec::new()).await.expect("it is valid");
+
+    let published = engine.intake.publish(vec![event(&organization)]).await.expect("stored");
+    assert_eq!(published[0].delivery_count, 1);
+
+    let mut bodies = Vec::new();
+    let (mut stream, _) = receiver.accept().await.expect("a connection");
+    for status in ["503 Busy", "200 OK"] {
+        let mut request = Vec::new();
+        while !request.ends_with(b"{\"a\":1}") {
+            let mut buffer = [0; 1024];
+            let count = stream.read(&mut buffer).await.expect("readable");
+            assert!(0 < count, "closed");
+            request.extend_from_slice(&buffer[..count]);
+        }
+        bodies.push(request);
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.expect("writable");
+    }
+    assert_eq!(bodies[0], bodies[1], "the same request twice");
+
+    let key = DeliveryKey { event: published[0].key, subscription };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        let delivery = engine.store.delivery(&organization, key).await.expect("it is there");
+        if delivery.state == DeliveryState::Succeeded {
+            assert_eq!(delivery.attempt_count, 2);
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "still {:?}", delivery.state);
+        tokio::task::yield_now().await;
+    }
+    engine.stop(Duration::from_secs(5)).await;
+}

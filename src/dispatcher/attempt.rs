@@ -1,0 +1,222 @@
+//! One attempt: render, sign, send, decide. Cannot fail: whatever happens is a
+//! settlement.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tracing::Instrument;
+
+use super::Parts;
+use super::settler::Settled;
+use crate::domain::attempt::{Attempt, AttemptResult, Outcome};
+use crate::domain::delivery::DeadReason;
+use crate::domain::profile::Profile;
+use crate::domain::render::{RenderIds, Rendered, render};
+use crate::domain::retry::{self, Ended, Verdict};
+use crate::domain::timestamp::Timestamp;
+use crate::egress::{Sent, SignedRequest, Target};
+use crate::routing::{Route, Standing};
+use crate::store::{Claim, Next};
+use crate::trace;
+
+/// Replicas that may die with a delivery before it is given up: it may be what
+/// kills them.
+const TAKEOVERS_MAX: u32 = 5;
+/// How long a worker waits for the database before it looks again.
+const DOUBT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Attempts a delivery. `None`: the claim is no longer this process's, so that
+/// nothing is to be recorded.
+pub(super) async fn attempt(parts: &Parts, claim: Claim) -> Option<Settled> {
+    loop {
+        if claim.fence != parts.lease.fence() {
+            return None;
+        }
+        // Both say whether the database was heard lately: without it this process
+        // cannot know of a pause, or that another one has taken over.
+        if parts.lease.is_trusted() && parts.routing.is_fresh() {
+            break;
+        }
+        tokio::time::sleep(DOUBT_PAUSE).await;
+    }
+    let Some(route) = parts.routing.route(claim.subscription) else {
+        return Some(Settled::untried(&claim, Next::Cancelled));
+    };
+    match route.standing() {
+        Standing::Sendable => {}
+        Standing::Held => return Some(Settled::untried(&claim, Next::Release)),
+        Standing::Over(None) => return Some(Settled::untried(&claim, Next::Cancelled)),
+        Standing::Over(Some(reason)) => {
+            return Some(Settled::untried(&claim, Next::Dead(reason)));
+        }
+    }
+    if TAKEOVERS_MAX <= claim.takeovers {
+        return Some(Settled::untried(&claim, Next::Dead(DeadReason::TakeoversExhausted)));
+    }
+    let now = parts.lease.now();
+    if claim.event.summary.expire_time.is_some_and(|expire_time| expire_time <= now) {
+        return Some(Settled::untried(&claim, Next::Dead(DeadReason::Expired)));
+    }
+    let number = claim.attempts + 1;
+    let span = trace::attempt_span(&claim.event.summary, number, now);
+    let began = Instant::now();
+    let made = AssertUnwindSafe(make(parts, &route, &claim, number, now).instrument(span.clone()));
+    let (mut attempt, next) = made.catch_unwind().await.unwrap_or_else(|_| {
+        // The payload's place in our own fault is unknown: it counts as a failure, so
+        // that a delivery that always panics comes to an end.
+        let outcome = Outcome::NoResponse(crate::domain::attempt::Failure::Protocol);
+        let attempt = record(AttemptResult::NotSent, &outcome, "internal error", number, now);
+        (attempt, follow(parts, &route, &claim, number, &outcome, false))
+    });
+    attempt.duration = began.elapsed();
+    attempt.trace_id = trace::trace_id(&span);
+    report(parts, &claim, &attempt, next, now);
+    Some(Settled::tried(&claim, attempt, next))
+}
+
+async fn make(
+    parts: &Parts,
+    route: &Route,
+    claim: &Claim,
+    number: u32,
+    now: Timestamp,
+) -> (Attempt, Next) {
+    let (Some(profile), Some(target)) = (&route.profile, &route.target) else {
+        return not_sent("the subscription's profile or URL is not usable any more", number, now);
+    };
+    let delivery_id = parts.store.ids().delivery(claim.delivery());
+    let keys = route.signing_keys(now);
+    let ids = RenderIds { delivery_id: &delivery_id };
+    let spec = &route.subscription.spec;
+    let mut rendered = match render(profile, &claim.event, spec, &keys, ids, now) {
+        Ok(rendered) => rendered,
+        Err(why) => return not_sent(&why.to_string(), number, now),
+    };
+    trace::send_context(&claim.event.summary.trace, &mut rendered.headers);
+    let sent = send(parts, route, target, rendered).await;
+    judge(parts, route, profile, claim, number, now, &sent)
+}
+
+async fn send(
+    parts: &Parts,
+    route: &Route,
+    target: &std::sync::Arc<Target>,
+    rendered: Rendered,
+) -> Sent {
+    let request = SignedRequest {
+        subscription: route.key(),
+        target: std::sync::Arc::clone(target),
+        headers: rendered.headers,
+        body: rendered.body,
+        timeout: route.subscription.spec.attempt_timeout,
+    };
+    parts.egress.send(request).await
+}
+
+fn judge(
+    parts: &Parts,
+    route: &Route,
+    profile: &Profile,
+    claim: &Claim,
+    number: u32,
+    now: Timestamp,
+    sent: &Sent,
+) -> (Attempt, Next) {
+    let success = match &sent.outcome {
+        Outcome::Responded { status, .. } => profile.is_success(*status),
+        Outcome::NoResponse(_) => false,
+    };
+    let result = match &sent.outcome {
+        Outcome::Responded { .. } if success => AttemptResult::Succeeded,
+        Outcome::Responded { .. } => AttemptResult::HttpStatus,
+        Outcome::NoResponse(failure) => AttemptResult::from(*failure),
+    };
+    let next = follow(parts, route, claim, number, &sent.outcome, success);
+    if next == Next::Dead(DeadReason::Gone) {
+        disable(parts, route);
+    }
+    (record(result, &sent.outcome, sent.detail, number, now), next)
+}
+
+/// Where the delivery goes after an outcome.
+fn follow(
+    parts: &Parts,
+    route: &Route,
+    claim: &Claim,
+    number: u32,
+    outcome: &Outcome,
+    success: bool,
+) -> Next {
+    let now = parts.lease.now();
+    let until_expiry = claim.event.summary.expire_time.map(|expire_time| expire_time.since(now));
+    let ended = Ended {
+        waits: &route.subscription.spec.retry_waits,
+        number,
+        last_chance: claim.last_chance,
+        until_expiry,
+    };
+    match retry::verdict(ended, outcome, success, fastrand::f64()) {
+        Verdict::Delivered => Next::Succeeded,
+        Verdict::RetryIn(wait) => Next::RetryIn(wait),
+        Verdict::Dead(reason) => Next::Dead(reason),
+    }
+}
+
+fn record(
+    result: AttemptResult,
+    outcome: &Outcome,
+    detail: &str,
+    number: u32,
+    start_time: Timestamp,
+) -> Attempt {
+    let (http_status, response_body) = match outcome {
+        Outcome::Responded { status, body, .. } => (Some(*status), body.clone()),
+        Outcome::NoResponse(_) => (None, bytes::Bytes::new()),
+    };
+    let kept = result != AttemptResult::Succeeded;
+    Attempt {
+        number,
+        result,
+        http_status,
+        error: detail.to_owned(),
+        response_body: if kept { response_body } else { bytes::Bytes::new() },
+        start_time,
+        duration: Duration::ZERO,
+        trace_id: [0; 16],
+    }
+}
+
+fn not_sent(why: &str, number: u32, now: Timestamp) -> (Attempt, Next) {
+    let outcome = Outcome::NoResponse(crate::domain::attempt::Failure::Protocol);
+    let attempt = record(AttemptResult::NotSent, &outcome, why, number, now);
+    (attempt, Next::Dead(DeadReason::NotSendable))
+}
+
+/// The receiver asked to be left alone (410 Gone).
+fn disable(parts: &Parts, route: &Route) {
+    let (parts, organization) = (parts.clone(), route.subscription.organization.clone());
+    let key = route.key();
+    tokio::spawn(async move {
+        let disabled = parts.store.disable(&organization, key, "the receiver answered 410 Gone");
+        if let Err(error) = disabled.await {
+            // The next delivery meets the same answer, and tries this again.
+            tracing::warn!(%error, "cannot disable a subscription that is gone");
+            return;
+        }
+        if let Err(error) = parts.routing.refresh().await {
+            tracing::debug!(%error, "the next poll sees the disabled subscription");
+        }
+    });
+}
+
+fn report(parts: &Parts, claim: &Claim, attempt: &Attempt, next: Next, start: Timestamp) {
+    let published = claim.event.summary.publish_time;
+    parts.metrics.attempt(attempt.result, attempt.duration);
+    if attempt.number == 1 {
+        parts.metrics.first_attempt_delay(start.since(published));
+    }
+    if next == Next::Succeeded {
+        parts.metrics.delivered_delay(parts.lease.now().since(published));
+    }
+}

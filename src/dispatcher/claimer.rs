@@ -1,0 +1,132 @@
+//! The task that claims what is due.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Dispatcher, Parts};
+use crate::domain::id::SubscriptionKey;
+use crate::routing::Standing;
+use crate::store::{DueListener, StoreError, Waiting};
+
+/// The longest time between two looks at `due`; shorter when something is known to
+/// come due earlier, or when a notice comes.
+const POLL: Duration = Duration::from_millis(250);
+/// The same while something is due and its queue is full.
+const FULL_POLL: Duration = Duration::from_millis(10);
+/// Most subscriptions of one claim, and most rows of each.
+const SUBSCRIPTIONS_MAX: usize = 128;
+const ROWS_MAX: usize = 256;
+/// How often claims in the database are compared with memory.
+const COMPARE_EVERY: Duration = Duration::from_secs(2);
+/// Other replicas are told of due rows at most this often.
+const NOTIFY_EVERY: Duration = Duration::from_millis(50);
+
+pub(super) async fn run(dispatcher: Dispatcher, stop: CancellationToken) {
+    let parts = &dispatcher.inner.parts;
+    let mut listener = None;
+    let mut compared = Instant::now();
+    let mut told = Instant::now();
+    loop {
+        let pause = match look(&dispatcher).await {
+            Ok(pause) => pause,
+            Err(error) => {
+                tracing::debug!(%error, "cannot look for due deliveries");
+                POLL
+            }
+        };
+        if COMPARE_EVERY <= compared.elapsed() {
+            compared = Instant::now();
+            if let Err(error) = compare(parts).await {
+                tracing::debug!(%error, "cannot compare claims");
+            }
+        }
+        if listener.is_none() {
+            listener = parts.store.due_listener().await.ok().flatten();
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+            () = parts.due.notified() => {
+                if NOTIFY_EVERY <= told.elapsed() {
+                    told = Instant::now();
+                    // Without it the others find the rows by themselves.
+                    let _ = parts.store.notify_due().await;
+                }
+            }
+            heard = hear(&mut listener) => if !heard {
+                listener = None;
+            },
+        }
+    }
+}
+
+async fn hear(listener: &mut Option<DueListener>) -> bool {
+    match listener {
+        Some(listener) => listener.heard().await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Claims what is due and has room. Tells how long the next look can wait.
+async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
+    let parts = &dispatcher.inner.parts;
+    if !parts.lease.is_trusted() || !parts.routing.is_fresh() {
+        return Ok(POLL);
+    }
+    let waiting = parts.store.waiting().await?;
+    report(parts, &waiting);
+    let (due, later): (Vec<&Waiting>, Vec<&Waiting>) =
+        waiting.iter().partition(|one| one.due_at <= one.now);
+    let sendable = |one: &&Waiting| is_sendable(parts, one.subscription);
+    let next = later.into_iter().filter(sendable).map(|one| one.due_at.since(one.now)).min();
+    let due: Vec<SubscriptionKey> =
+        due.into_iter().filter(sendable).map(|one| one.subscription).collect();
+    let room = |key: &SubscriptionKey| {
+        let rows = parts.slots.free(*key).min(ROWS_MAX);
+        (0 < rows).then(|| (*key, u32::try_from(rows).unwrap_or(u32::MAX)))
+    };
+    let wanted: Vec<_> = due.iter().filter_map(room).take(SUBSCRIPTIONS_MAX).collect();
+    if wanted.is_empty() {
+        let longest = if due.is_empty() { POLL } else { FULL_POLL };
+        return Ok(next.unwrap_or(longest).min(longest));
+    }
+    let claims = parts.store.claim(parts.lease.fence(), &wanted).await?;
+    parts.metrics.claimed(claims.len());
+    let numbered = claims.iter().map(|claim| (claim.delivery(), claim.number));
+    parts.lease.ledger().claimed(numbered);
+    for claim in &claims {
+        parts.slots.put(claim.subscription, claim.event.payload.bytes().len());
+    }
+    let more = !claims.is_empty();
+    dispatcher.enqueue(claims);
+    Ok(if more { Duration::ZERO } else { POLL })
+}
+
+fn is_sendable(parts: &Parts, key: SubscriptionKey) -> bool {
+    parts.routing.route(key).is_some_and(|route| route.standing() == Standing::Sendable)
+}
+
+/// Gives back claims that the database shows and this process does not know: their
+/// rows were claimed by a statement whose answer was lost.
+async fn compare(parts: &Parts) -> Result<(), StoreError> {
+    let fence = parts.lease.fence();
+    let mut unknown = parts.store.owned(fence).await?;
+    unknown.retain(|(delivery, _)| !parts.lease.ledger().holds(*delivery));
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    // Claims and settlements were going on meanwhile: look again, and act on what
+    // stayed.
+    let still: HashSet<_> = parts.store.owned(fence).await?.into_iter().collect();
+    unknown.retain(|one| still.contains(one) && !parts.lease.ledger().holds(one.0));
+    tracing::info!(count = unknown.len(), "giving back claims of lost answers");
+    parts.store.disown(fence, &unknown).await
+}
+
+fn report(parts: &Parts, waiting: &[Waiting]) {
+    let sendable = waiting.iter().filter(|one| is_sendable(parts, one.subscription));
+    let age = sendable.map(|one| one.now.since(one.due_at)).max().unwrap_or_default();
+    parts.metrics.due_waiting_oldest_age(age);
+}

@@ -1,0 +1,189 @@
+//! Sends what is claimed and records what came of it.
+//!
+//! Deliveries come from the intake, claimed by their commit, and from `due`, claimed
+//! here. They wait in fair queues ([`queue`]), are attempted ([`attempt`]) and settled
+//! in groups ([`settler`]). Everything that waits or is under way is bounded: by the
+//! places of the queues, the permits of the attempts and the settlements' channel.
+
+mod attempt;
+mod claimer;
+mod queue;
+#[cfg(test)]
+mod queue_tests;
+mod settler;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::queue::Queue;
+use self::settler::Settled;
+use crate::egress::Egress;
+use crate::lease::Lease;
+use crate::metrics::Metrics;
+use crate::permits::{InFlightLimits, QueueSlots};
+use crate::routing::Routing;
+use crate::store::{Claim, Next, Store};
+
+/// Settlements that may wait to be written. When the database is away this fills up
+/// and no request starts any more: what cannot be recorded is not sent.
+const SETTLEMENTS_MAX: usize = 4096;
+
+/// What the dispatcher works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Where deliveries are claimed and settled.
+    pub store: Store,
+    /// Whose claims they are.
+    pub lease: Lease,
+    /// What is known of each subscription.
+    pub routing: Routing,
+    /// How receivers are called.
+    pub egress: Egress,
+    /// Places in the queues.
+    pub slots: QueueSlots,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Told when due rows were added.
+    pub due: Arc<Notify>,
+}
+
+/// The running dispatcher. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Dispatcher {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    queue: Mutex<Queue>,
+    settled: mpsc::Sender<Settled>,
+    /// Attempts under way.
+    workers: TaskTracker,
+    /// No request starts any more.
+    stopping: AtomicBool,
+}
+
+/// What [`Dispatcher::new`] leaves to be run.
+#[derive(Debug)]
+pub struct Settlements(mpsc::Receiver<Settled>);
+
+impl Dispatcher {
+    /// A dispatcher with empty queues. It works while [`Dispatcher::receive`],
+    /// [`Dispatcher::claim`] and [`Dispatcher::settle`] run.
+    #[must_use]
+    pub fn new(parts: Parts, limits: InFlightLimits) -> (Dispatcher, Settlements) {
+        let (settled, settlements) = mpsc::channel(SETTLEMENTS_MAX);
+        let inner = Inner {
+            parts,
+            queue: Mutex::new(Queue::new(limits)),
+            settled,
+            workers: TaskTracker::new(),
+            stopping: AtomicBool::new(false),
+        };
+        (Dispatcher { inner: Arc::new(inner) }, Settlements(settlements))
+    }
+
+    /// Takes over what the intake has committed, until the intake is gone.
+    pub async fn receive(self, mut committed: mpsc::UnboundedReceiver<Vec<Claim>>) {
+        while let Some(claims) = committed.recv().await {
+            self.enqueue(claims);
+        }
+    }
+
+    /// Claims what is due, until `stop`.
+    pub async fn claim(self, stop: CancellationToken) {
+        claimer::run(self, stop).await;
+    }
+
+    /// Records settlements until the last holder of this dispatcher is gone or
+    /// `stop`, then what is left.
+    pub async fn settle(self, settlements: Settlements, stop: CancellationToken) {
+        settler::run(&self.inner.parts, settlements.0, stop).await;
+    }
+
+    /// Starts no request any more, waits at most `grace` for those under way, and
+    /// puts back in line what was never started.
+    pub async fn stop(&self, grace: Duration) {
+        self.inner.stopping.store(true, Ordering::SeqCst);
+        let waiting = self.queue().drain();
+        for claim in waiting {
+            self.leave_queue(&claim);
+            let settled = Settled::untried(&claim, Next::Release);
+            if self.inner.settled.send(settled).await.is_err() {
+                return;
+            }
+        }
+        self.inner.workers.close();
+        if tokio::time::timeout(grace, self.inner.workers.wait()).await.is_err() {
+            tracing::warn!("requests still under way after the grace period; they will be sent again");
+        }
+    }
+
+    fn enqueue(&self, claims: Vec<Claim>) {
+        {
+            let table = self.inner.parts.routing.table();
+            let mut queue = self.queue();
+            for claim in claims {
+                let in_flight_max = table
+                    .route(claim.subscription)
+                    .map_or(1, |route| route.subscription.spec.max_in_flight);
+                queue.push(claim, in_flight_max);
+            }
+        }
+        self.start_workers();
+    }
+
+    /// Starts as many attempts as there are permits for.
+    fn start_workers(&self) {
+        loop {
+            let Some(claim) = self.next() else { return };
+            self.inner.workers.spawn(self.clone().work(claim));
+        }
+    }
+
+    fn next(&self) -> Option<Claim> {
+        if self.inner.stopping.load(Ordering::SeqCst) {
+            return None;
+        }
+        let claim = self.queue().next()?;
+        self.leave_queue(&claim);
+        Some(claim)
+    }
+
+    /// Attempts one delivery after the other, for as long as there are any.
+    async fn work(self, first: Claim) {
+        let mut next = Some(first);
+        while let Some(claim) = next {
+            let endpoint = claim.subscription;
+            if let Some(settled) = attempt::attempt(&self.inner.parts, claim).await {
+                // The settler outlives the workers: this cannot fail while they run.
+                let _ = self.inner.settled.send(settled).await;
+            }
+            self.queue().finished(endpoint);
+            next = self.next();
+        }
+        self.report();
+    }
+
+    fn leave_queue(&self, claim: &Claim) {
+        self.inner.parts.slots.give_back(claim.subscription, claim.event.payload.bytes().len());
+    }
+
+    fn report(&self) {
+        let queue = self.queue();
+        let metrics = &self.inner.parts.metrics;
+        metrics.queued(queue.waiting());
+        metrics.in_flight(queue.in_flight());
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Each operation leaves the queue whole; none runs foreign code.
+        self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,188 @@
+//! The task that records what came of attempts, in groups.
+//!
+//! It alone writes about deliveries that this process holds, so a settlement and the
+//! due row that a long wait earns cannot overtake each other.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Parts;
+use crate::domain::attempt::Attempt;
+use crate::domain::delivery::DeliveryState;
+use crate::domain::id::{DeliveryKey, EventKey, OrganizationId};
+use crate::domain::timestamp::{Timestamp, micros};
+use crate::store::{Claim, Fence, Next, Settlement, StoreError};
+
+/// Most settlements of a group.
+const GROUP: usize = 512;
+/// A group smaller than [`WORTHWHILE`] waits this long for more: nobody waits for a
+/// settlement, and a transaction costs the same for one as for many.
+const LINGER: Duration = Duration::from_millis(10);
+const WORTHWHILE: usize = 64;
+/// A delivery that is held longer than this without a due row gets one.
+const SPILL_AFTER: Duration = Duration::from_secs(1);
+/// How often that is looked after.
+const SPILL_EVERY: Duration = Duration::from_millis(500);
+const SPILL_MAX: usize = 2000;
+/// Pause after the database did not answer.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What came of a claim.
+#[derive(Debug)]
+pub(super) struct Settled {
+    fence: Fence,
+    delivery: DeliveryKey,
+    organization: OrganizationId,
+    claim: i32,
+    attempts: u32,
+    attempt: Option<Attempt>,
+    next: Next,
+}
+
+impl Settled {
+    /// No request was made.
+    pub(super) fn untried(claim: &Claim, next: Next) -> Settled {
+        Settled {
+            fence: claim.fence,
+            delivery: claim.delivery(),
+            organization: claim.event.summary.organization.clone(),
+            claim: claim.number,
+            attempts: claim.attempts,
+            attempt: None,
+            next,
+        }
+    }
+
+    /// A request was made, or could not be.
+    pub(super) fn tried(claim: &Claim, attempt: Attempt, next: Next) -> Settled {
+        let attempts = attempt.number;
+        Settled { attempts, attempt: Some(attempt), ..Settled::untried(claim, next) }
+    }
+}
+
+/// Records settlements until `stop` and the last one is written, or the channel ends.
+pub(super) async fn run(
+    parts: &Parts,
+    mut settled: mpsc::Receiver<Settled>,
+    stop: CancellationToken,
+) {
+    let mut spill = tokio::time::interval(SPILL_EVERY);
+    spill.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut group = Vec::with_capacity(GROUP);
+    loop {
+        tokio::select! {
+            biased;
+            count = settled.recv_many(&mut group, GROUP) => {
+                if count == 0 {
+                    return;
+                }
+                if count < WORTHWHILE && !stop.is_cancelled() {
+                    gather(&mut settled, &mut group).await;
+                }
+                write(parts, &mut group).await;
+            }
+            _ = spill.tick() => spill_old(parts).await,
+            () = stop.cancelled() => settled.close(),
+        }
+    }
+}
+
+async fn gather(settled: &mut mpsc::Receiver<Settled>, group: &mut Vec<Settled>) {
+    let end = tokio::time::Instant::now() + LINGER;
+    while group.len() < WORTHWHILE {
+        let more = settled.recv_many(group, GROUP);
+        match tokio::time::timeout_at(end, more).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Writes a group, however long the database takes to answer. Settlements under a
+/// fence that is gone are dropped: another replica has their deliveries.
+async fn write(parts: &Parts, group: &mut Vec<Settled>) {
+    while let Some(fence) = group.first().map(|one| one.fence) {
+        let (mine, others): (Vec<Settled>, Vec<Settled>) =
+            group.drain(..).partition(|one| one.fence == fence);
+        *group = others;
+        let batch: Vec<Settlement> = mine.into_iter().map(|one| settlement(parts, one)).collect();
+        if write_batch(parts, fence, &batch).await {
+            done(parts, &batch);
+        }
+    }
+}
+
+async fn write_batch(parts: &Parts, fence: Fence, batch: &[Settlement]) -> bool {
+    let mut failing = false;
+    loop {
+        let began = Instant::now();
+        match parts.store.settle(fence, batch).await {
+            Ok(()) => {
+                parts.metrics.settle(batch.len(), began.elapsed());
+                return true;
+            }
+            Err(StoreError::Fenced) => return false,
+            Err(error) => {
+                if !failing {
+                    tracing::warn!(%error, "cannot record attempts; trying until it works");
+                }
+                failing = true;
+            }
+        }
+        if parts.lease.fence() != fence {
+            return false;
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+fn settlement(parts: &Parts, one: Settled) -> Settlement {
+    Settlement {
+        in_due: parts.lease.ledger().is_in_due(one.delivery),
+        delivery: one.delivery,
+        organization: one.organization,
+        claim: one.claim,
+        attempt: one.attempt,
+        attempts: one.attempts,
+        next: one.next,
+    }
+}
+
+fn done(parts: &Parts, batch: &[Settlement]) {
+    parts.lease.ledger().settled(batch.iter().map(|one| one.delivery));
+    let mut put_back = false;
+    for one in batch {
+        match one.next {
+            Next::Succeeded => parts.metrics.delivery_ended(DeliveryState::Succeeded),
+            Next::Dead(_) => parts.metrics.delivery_ended(DeliveryState::Dead),
+            Next::Cancelled => parts.metrics.delivery_ended(DeliveryState::Cancelled),
+            Next::RetryIn(_) => put_back = true,
+            Next::Release => parts.metrics.released(1),
+        }
+    }
+    parts.metrics.unsettled(parts.lease.ledger().len());
+    if put_back {
+        // The claimer learns when the next one is due.
+        parts.due.notify_one();
+    }
+}
+
+/// Gives deliveries that have been held for long a due row, so that the watermark
+/// from which another replica would take over does not lag.
+async fn spill_old(parts: &Parts) {
+    let fence = parts.lease.fence();
+    let now = parts.lease.now();
+    let before = EventKey::first_at(Timestamp(now.0 - micros(SPILL_AFTER)));
+    let old = parts.lease.ledger().fresh_before(before, SPILL_MAX);
+    if old.is_empty() {
+        return;
+    }
+    match parts.store.spill(fence, &old).await {
+        Ok(()) => parts.lease.ledger().spilled(&old),
+        // Noticed by the heartbeat, which starts over.
+        Err(StoreError::Fenced) => {}
+        Err(error) => tracing::debug!(%error, "the watermark stays behind for now"),
+    }
+}

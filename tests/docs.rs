@@ -210,7 +210,8 @@ fn the_readme_has_its_two_commands_and_a_tour_that_runs() {
     for mark in ["<!-- run -->", "<!-- run until: ", "<!-- run beside, until: "] {
         assert!(page.text.contains(mark), "the tour has {mark}, which .ci/readme runs");
     }
-    assert!(page.text.contains("<!-- beside shows: ✓ verified"), "the tour checks a signature");
+    let signature = "<!-- beside shows: signature ✓ verified (webhook-signature) -->";
+    assert!(page.text.contains(signature), "the tour checks a signature");
 }
 
 #[test]

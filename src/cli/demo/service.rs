@@ -1,35 +1,70 @@
-//! The service under demonstration, in this process, with the settings that a user
-//! would give it.
+//! The service under demonstration: the one that `hookward serve` starts, in this
+//! process, with flags that a user could give.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::path::PathBuf;
 
+use anyhow::Context;
+use clap::Args;
+use clap::FromArgMatches;
+
+use crate::app::App;
 use crate::cli::receiver::Receiver;
+use crate::config::ServeArguments;
+use crate::config::Settings;
+use crate::metrics::Metrics;
 
 /// A running service.
-#[derive(Debug)]
 pub(super) struct Service {
-    store_file: PathBuf,
+    app: App,
     grpc_address: SocketAddr,
+    flags: Vec<String>,
 }
 
 impl Service {
-    /// Starts one that keeps its store in `folder` and may call `receiver`, over TLS
-    /// and nowhere else on this machine.
+    /// Starts one that keeps its store in `folder` and may call `receiver`, over TLS,
+    /// and no other private address.
     pub(super) async fn start(folder: &Path, receiver: &Receiver) -> anyhow::Result<Service> {
-        let _ = (folder, receiver);
-        anyhow::bail!("waits for app")
+        let authority = folder.join("receiver-ca.pem");
+        fs::write(&authority, receiver.authority_pem().unwrap_or_default())
+            .with_context(|| format!("cannot write {}", authority.display()))?;
+        let flags = flags(&folder.join("hookward.db"), &authority, receiver.address());
+        let app = App::start(settings(&flags)?, Metrics::new()).await?;
+        let grpc_address = app.grpc_address().context("the service takes no calls")?;
+        Ok(Service { app, grpc_address, flags })
     }
 
     pub(super) fn grpc_address(&self) -> SocketAddr {
         self.grpc_address
     }
 
-    pub(super) fn store_file(&self) -> PathBuf {
-        self.store_file.clone()
+    /// The flags that `hookward serve` would be given, each with its value.
+    pub(super) fn flags(&self) -> &[String] {
+        &self.flags
     }
 
     /// Stops it in good order.
-    pub(super) async fn stop(self) {}
+    pub(super) async fn stop(self) {
+        self.app.stop().await;
+    }
+}
+
+fn flags(store: &Path, authority: &Path, receiver: SocketAddr) -> Vec<String> {
+    vec![
+        format!("--database-url=sqlite:{}", store.display()),
+        "--grpc-listen=127.0.0.1:0".to_owned(),
+        "--admin-listen=off".to_owned(),
+        format!("--egress-allow={receiver}"),
+        format!("--egress-ca={}", authority.display()),
+    ]
+}
+
+/// Reads the flags as `hookward serve` does, but nothing of the environment: a demo
+/// must not find its way into a real database.
+fn settings(flags: &[String]) -> anyhow::Result<Settings> {
+    let serve = ServeArguments::augment_args(clap::Command::new("serve").no_binary_name(true));
+    let serve = serve.mut_args(|argument| argument.env(None::<&str>));
+    let arguments = ServeArguments::from_arg_matches(&serve.try_get_matches_from(flags)?)?;
+    Ok(Settings::read(&arguments)?)
 }

@@ -109,7 +109,7 @@ async fn show(
             request = receiver.next() => request,
             stopped = ctrl_c() => {
                 stopped?;
-                return writeln!(out, "\n{count} requests received.");
+                return writeln!(out, "\nRequests received: {count}");
             }
         };
         count += 1;

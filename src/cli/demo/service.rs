@@ -60,11 +60,36 @@ fn flags(store: &Path, authority: &Path, receiver: SocketAddr) -> Vec<String> {
     ]
 }
 
-/// Reads the flags as `hookward serve` does, but nothing of the environment: a demo
-/// must not find its way into a real database.
 fn settings(flags: &[String]) -> anyhow::Result<Settings> {
-    let serve = ServeArguments::augment_args(clap::Command::new("serve").no_binary_name(true));
-    let serve = serve.mut_args(|argument| argument.env(None::<&str>));
-    let arguments = ServeArguments::from_arg_matches(&serve.try_get_matches_from(flags)?)?;
+    let arguments = ServeArguments::from_arg_matches(&serve().try_get_matches_from(flags)?)?;
     Ok(Settings::read(&arguments)?)
+}
+
+/// What reads flags as `hookward serve` does, but nothing of the environment: a demo
+/// must not find its way into a real database.
+fn serve() -> clap::Command {
+    ServeArguments::augment_args(clap::Command::new("serve").no_binary_name(true))
+        .mut_args(|argument| argument.env(None::<&str>))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::Target;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_say_all_and_the_environment_nothing() {
+        assert!(serve().get_arguments().all(|argument| argument.get_env().is_none()));
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, authority) = (folder.path().join("a.db"), folder.path().join("a.pem"));
+        fs::write(&authority, "-----BEGIN CERTIFICATE-----").expect("written");
+        let receiver: SocketAddr = "127.0.0.1:9000".parse().expect("an address");
+        let settings = settings(&flags(&store, &authority, receiver)).expect("they are right");
+        assert!(matches!(settings.database.target, Target::Sqlite(path) if path == store));
+        let policy = settings.egress.policy;
+        assert!(policy.permits(receiver.ip(), receiver.port()));
+        assert!(!policy.permits(receiver.ip(), 9001));
+    }
 }

@@ -121,6 +121,30 @@ fn every_function_that_is_named_exists() {
     report(&broken, "documents name functions that exist");
 }
 
+/// The floors are kept by `tests/tidy.rs`; the architecture shows them.
+#[test]
+fn the_floors_are_shown_as_they_are() {
+    let page = Page::read("docs/ARCHITECTURE.md");
+    let tidy = fs::read_to_string(root().join("tests/tidy.rs")).expect("the rules are there");
+    let floors = tidy.split("const FLOORS").nth(1).and_then(|rest| rest.split("\n];").next());
+    let floors = floors.expect("it has its floors").lines().filter(|line| line.contains("&[\""));
+    let mut broken = Vec::new();
+    let mut count = 0;
+    for (number, line) in floors.enumerate() {
+        count += 1;
+        let row = page.text.lines().find(|row| row.starts_with(&format!("| {number} | ")));
+        let row = row.unwrap_or_default();
+        for room in line.split('"').skip(1).step_by(2) {
+            let shown = [format!("`{room}/`"), format!("`{room}.rs`")];
+            if !shown.iter().any(|name| row.contains(name)) {
+                broken.push(format!("floor {number} does not show {room}"));
+            }
+        }
+    }
+    assert!(5 < count, "there are floors");
+    report(&broken, "docs/ARCHITECTURE.md shows the floors of tests/tidy.rs");
+}
+
 #[test]
 fn every_file_that_is_named_exists() {
     let mut broken = Vec::new();
@@ -130,7 +154,8 @@ fn every_file_that_is_named_exists() {
             let is_path = name.contains('/') && name.chars().all(plain) && !name.contains("..");
             let from_root = ["src/", "tests/", "docs/", "proto/", "profiles/", "catalog/", ".ci/"];
             let named = from_root.iter().any(|folder| name.starts_with(folder));
-            let source = is_path && name.ends_with(".rs") && !named;
+            let rust = Path::new(&name).extension().is_some_and(|extension| extension == "rs");
+            let source = is_path && rust && !named;
             let path = if source { format!("src/{name}") } else { name.clone() };
             if is_path && (named || source) && !root().join(&path).exists() {
                 broken.push(format!("{}: there is no {name}", page.path.display()));

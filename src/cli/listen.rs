@@ -103,18 +103,18 @@ async fn show(
     write_welcome(receiver, arguments, paint, out)?;
     let mut count: u64 = 0;
     loop {
-        let received = tokio::select! {
-            received = receiver.next() => received,
+        let request = tokio::select! {
+            request = receiver.next() => request,
             stopped = ctrl_c() => {
                 stopped?;
                 return writeln!(out, "\n{count} requests received.");
             }
         };
         count += 1;
-        let verdict = verifier.check(&received);
+        let verdict = verifier.check(&request);
         let block = Block {
             number: count,
-            received: &received,
+            received: &request,
             profile: verifier.profile(),
             verdict: &verdict,
             show_body: !arguments.no_body,

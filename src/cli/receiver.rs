@@ -160,8 +160,18 @@ impl Receiver {
     }
 
     /// The next request. Waits for one; can be cancelled without losing any.
+    ///
+    /// # Panics
+    ///
+    /// Never: the accepting task keeps a sender and does not end.
     pub async fn next(&mut self) -> Received {
         self.requests.recv().await.expect("the accepting task keeps a sender and never ends")
+    }
+
+    /// The next request, if it has come already.
+    #[must_use]
+    pub fn waiting(&mut self) -> Option<Received> {
+        self.requests.try_recv().ok()
     }
 }
 

@@ -68,9 +68,10 @@ impl Verifier {
         };
         let signature = received.headers.iter().any(|(name, _)| *name == rule.header);
         if self.keys.is_empty() {
-            return Verdict::NotChecked(match signature {
-                true => format!("{} is there; give --secret to check it", rule.header),
-                false => "the request is not signed".to_owned(),
+            return Verdict::NotChecked(if signature {
+                format!("{} is there; give --secret to check it", rule.header)
+            } else {
+                "the request is not signed".to_owned()
             });
         }
         match self.verify(rule, received) {

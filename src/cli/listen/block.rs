@@ -88,9 +88,10 @@ impl Block<'_> {
         let headers = self.received.headers.iter();
         let mut label = "headers";
         for (name, value) in headers.filter(|(name, _)| telling(name.as_str())) {
-            let value = match is_credential(name.as_str()) {
-                true => HIDDEN.to_owned(),
-                false => shortened(&visible(&String::from_utf8_lossy(value.as_bytes()))),
+            let value = if is_credential(name.as_str()) {
+                HIDDEN.to_owned()
+            } else {
+                shortened(&visible(&String::from_utf8_lossy(value.as_bytes())))
             };
             line(label, format_args!("{} {value}", paint.quiet(format!("{name}:"))), out)?;
             label = "";

@@ -71,9 +71,9 @@ async fn a_body_over_the_limit_is_refused_and_told_of() {
         };
         let ((), answer) = tokio::join!(send, read);
         assert_eq!(answer, format!("HTTP/1.1 {status}"));
-        let received = receiver.next().await;
-        assert_eq!(received.answer, status);
-        assert_eq!(received.body.map(|body| body.len()), (status == 200).then_some(size));
+        let taken = receiver.next().await;
+        assert_eq!(taken.answer, status);
+        assert_eq!(taken.body.map(|body| body.len()), (status == 200).then_some(size));
     }
 }
 

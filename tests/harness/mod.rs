@@ -2,6 +2,7 @@
 //! receivers, a nameserver and a collector on loopback, and a gRPC client. Nothing of
 //! the product is replaced by a stand-in.
 
+pub(crate) mod admin;
 pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod collector;

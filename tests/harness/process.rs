@@ -38,6 +38,11 @@ impl Process {
         Process { child, written }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it wrote so far, on stdout and stderr.
     pub(crate) fn written(&self) -> String {
         self.written.lock().expect("the readers do not panic").clone()
@@ -82,10 +87,8 @@ impl Process {
 
     /// Waits for its end.
     pub(crate) async fn ends(&mut self) -> ExitStatus {
-        eventually("the end of hookward", async || {
-            self.child.try_wait().expect("it is our child")
-        })
-        .await
+        eventually("the end of hookward", async || self.child.try_wait().expect("it is our child"))
+            .await
     }
 
     fn signal(&self, name: &str) {

@@ -26,7 +26,6 @@ pub(crate) struct Settings {
 pub(crate) struct Service {
     settings: Settings,
     process: Process,
-    grpc: SocketAddr,
     admin: SocketAddr,
     channel: Channel,
 }
@@ -57,8 +56,8 @@ impl Settings {
     /// Starts a server and waits until it is ready.
     pub(crate) async fn start(self) -> Service {
         let mut process = self.launch();
-        let (grpc, admin, channel) = ready(&mut process).await;
-        Service { settings: self, process, grpc, admin, channel }
+        let (admin, channel) = ready(&mut process).await;
+        Service { settings: self, process, admin, channel }
     }
 
     /// Starts a server that is not expected to get ready.
@@ -108,12 +107,18 @@ impl Service {
         self.channel.clone()
     }
 
-    pub(crate) fn grpc_address(&self) -> SocketAddr {
-        self.grpc
-    }
-
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The settings it runs with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// SIGKILL.
@@ -149,16 +154,17 @@ impl Service {
     /// Starts it again after its end, on the same database and on other ports.
     pub(crate) async fn restart(&mut self) {
         self.process = self.settings.launch();
-        (self.grpc, self.admin, self.channel) = ready(&mut self.process).await;
+        (self.admin, self.channel) = ready(&mut self.process).await;
     }
 }
 
-async fn ready(process: &mut Process) -> (SocketAddr, SocketAddr, Channel) {
+/// Waits until it serves; its admin port and a connection to its gRPC port.
+async fn ready(process: &mut Process) -> (SocketAddr, Channel) {
     let line = process.says("hookward is serving gRPC on ").await;
     let (grpc, admin) = line.split_once(", admin on ").expect("the line names both ports");
     let grpc: SocketAddr = grpc.parse().expect("an address");
     let admin: SocketAddr = admin.parse().expect("an address");
     let endpoint = Endpoint::from_shared(format!("http://{grpc}")).expect("a URL");
     let channel = eventually("a connection", async || endpoint.connect().await.ok()).await;
-    (grpc, admin, channel)
+    (admin, channel)
 }

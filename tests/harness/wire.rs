@@ -4,9 +4,7 @@
 
 use std::time::Instant;
 
-use tokio::io::{
-    AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, Result,
-};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, Result};
 
 /// One request, as a receiver got it.
 #[derive(Clone, Debug)]
@@ -61,8 +59,7 @@ pub(crate) async fn read_request(
         headers.push((name.to_owned(), value.trim().to_owned()));
     }
     let arrival = Instant::now();
-    let mut request =
-        Received { method, target, headers, body: Vec::new(), arrival, connection };
+    let mut request = Received { method, target, headers, body: Vec::new(), arrival, connection };
     assert_eq!(request.header("transfer-encoding"), None, "bodies come with their length");
     let length = request.header("content-length").unwrap_or("0");
     request.body = vec![0; length.parse().expect("a length")];

@@ -4,6 +4,7 @@
 use hookward::grpc::pb;
 use pb::delivery::State;
 
+use crate::harness::client::{draft, waits};
 use crate::harness::engine::{Engine, on_both_engines};
 use crate::harness::receiver::{Answer, Receiver};
 use crate::harness::service::Service;
@@ -73,7 +74,7 @@ async fn every_way_to_fail_is_tried_again(engine: Engine) {
         clinic
             .create(pb::Subscription {
                 attempt_timeout: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
-                ..crate::harness::client::draft(&receiver, "standard", &event_type)
+                ..draft(&receiver, "standard", &event_type)
             })
             .await;
 
@@ -92,8 +93,8 @@ async fn a_delivery_that_is_never_accepted_ends_dead_and_can_be_retried(engine: 
     let receiver = Receiver::answering([500, 500, 500, 200]).await;
     clinic
         .create(pb::Subscription {
-            retry_policy: Some(crate::harness::client::waits(&[100, 100])),
-            ..crate::harness::client::draft(&receiver, "standard", "*")
+            retry_policy: Some(waits(&[100, 100])),
+            ..draft(&receiver, "standard", "*")
         })
         .await;
     let event = clinic.publish("invoice.paid", "{}").await;
@@ -110,6 +111,7 @@ async fn a_delivery_that_is_never_accepted_ends_dead_and_can_be_retried(engine: 
     clinic.deliveries().retry_delivery(request).await.expect("it is finished");
     let delivered = clinic.delivery_of(&event).reaches(State::Succeeded).await;
     assert_eq!((delivered.id, delivered.attempt_count), (dead.id, 4));
-    let ids: Vec<_> = receiver.requests().iter().map(|r| r.header("webhook-id").map(str::to_owned)).collect();
+    let ids: Vec<_> =
+        receiver.requests().iter().map(|r| r.header("webhook-id").map(str::to_owned)).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 }

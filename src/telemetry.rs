@@ -70,6 +70,19 @@ pub enum TelemetryError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// From now on a panic says where it happened and nothing else: its message may hold
+/// what was being worked on.
+pub fn hide_panic_messages() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(place, "panic");
+        } else {
+            eprintln!("hookward: panic at {place}");
+        }
+    }));
+}
+
 /// Whether `text` says what to log: a level, or directives as of `tracing-subscriber`'s
 /// `EnvFilter`.
 ///

@@ -14,22 +14,18 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
-use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::TraceContextExt;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use prost::Message;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::{Layer, Service};
-use tracing::field::Empty;
 use tracing::{Instrument, Span};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{pb, status};
 use crate::domain::event::TraceContext;
 use crate::domain::trace_context::parse_trace_context;
+use crate::trace::{context_to_store, request_span};
 
 /// Longest call, whatever the caller allows.
 const CALL_MAX: Duration = Duration::from_secs(30);
@@ -53,15 +49,9 @@ pub(super) fn request_id() -> Option<String> {
 /// The trace that what this call stores belongs to: our own span of it, or the
 /// caller's where no spans are recorded.
 pub(super) fn trace(metadata: &MetadataMap) -> TraceContext {
-    let context = Span::current().context();
-    let span = context.span().span_context().clone();
     let header = |name| metadata.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-    if !span.is_valid() {
-        return parse_trace_context(header("traceparent"), header("tracestate"));
-    }
-    let (trace, id, flags) = (span.trace_id(), span.span_id(), span.trace_flags().to_u8());
-    let traceparent = format!("00-{trace}-{id}-{flags:02x}");
-    parse_trace_context(&traceparent, &span.trace_state().header())
+    let caller = parse_trace_context(header("traceparent"), header("tracestate"));
+    context_to_store(&Span::current(), caller)
 }
 
 /// Puts [`Calls`] around the services.
@@ -147,35 +137,8 @@ where
 }
 
 fn span(method: &str, headers: &HeaderMap) -> Span {
-    // Names and values of OpenTelemetry's RPC conventions.
-    let span = tracing::info_span!(
-        "call",
-        otel.name = method,
-        otel.kind = "server",
-        otel.status_code = Empty,
-        rpc.system.name = "grpc",
-        rpc.method = method,
-        rpc.status_code = Empty,
-        error.type = Empty,
-    );
-    if headers.contains_key("traceparent") {
-        let parent = TraceContextPropagator::new().extract(&Headers(headers));
-        // Fails where no spans are exported; then nobody wants to know.
-        let _ = span.set_parent(parent);
-    }
-    span
-}
-
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(http::HeaderName::as_str).collect()
-    }
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    request_span(method, &parse_trace_context(header("traceparent"), header("tracestate")))
 }
 
 /// How long a call may take: [`CALL_MAX`], or less if its caller says so.

@@ -1,4 +1,4 @@
-//! The program `hookward`.
+//! The `hookward` binary: one process, whatever it is asked to be.
 
 #![forbid(unsafe_code)]
 
@@ -7,6 +7,8 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
-    hookward::cli::run(std::env::args_os())
+#[tokio::main]
+async fn main() -> ExitCode {
+    hookward::telemetry::hide_panic_messages();
+    hookward::cli::run().await
 }

@@ -7,10 +7,10 @@
 //!
 //! Nothing here needs the database, and nothing here tells whose events there are.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,45 +26,54 @@ use crate::metrics::Metrics;
 /// Longest that a request under way may hold up the end.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Whether calls can be served, as far as is known. Made not ready; clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness {
-    known: Arc<Known>,
+/// Why calls cannot be served now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReady {
+    /// It has not started yet.
+    Starting,
+    /// The database has not answered lately.
+    DatabaseAway,
+    /// Another replica may have taken this one over.
+    LeaseLost,
+    /// It is about to stop.
+    Draining,
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    database: AtomicBool,
-    lease: AtomicBool,
-    draining: AtomicBool,
+impl NotReady {
+    fn sentence(self) -> &'static str {
+        match self {
+            NotReady::Starting => "starting",
+            NotReady::DatabaseAway => "the database has not answered lately",
+            NotReady::LeaseLost => "the lease of this replica is not certain",
+            NotReady::Draining => "draining",
+        }
+    }
+}
+
+/// Whether calls can be served. Clones ask the same source.
+#[derive(Clone)]
+pub struct Readiness {
+    ask: Arc<dyn Fn() -> Vec<NotReady> + Send + Sync>,
 }
 
 impl Readiness {
-    /// Whether the database has answered lately.
-    pub fn set_database(&self, reachable: bool) {
-        self.known.database.store(reachable, Ordering::Relaxed);
-    }
-
-    /// Whether this replica certainly holds its lease.
-    pub fn set_lease(&self, held: bool) {
-        self.known.lease.store(held, Ordering::Relaxed);
-    }
-
-    /// From now on the process is about to stop.
-    pub fn drain(&self) {
-        self.known.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// What speaks against it, in words for people; empty means ready.
+    /// A readiness that is asked for each time somebody wants to know; empty means ready.
+    /// `ask` must not block.
     #[must_use]
-    pub fn reasons(&self) -> Vec<&'static str> {
-        let known = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        let against = [
-            (!known(&self.known.database), "the database has not answered lately"),
-            (!known(&self.known.lease), "this replica's lease is not certain"),
-            (known(&self.known.draining), "about to stop"),
-        ];
-        against.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
+    pub fn new(ask: impl Fn() -> Vec<NotReady> + Send + Sync + 'static) -> Self {
+        Readiness { ask: Arc::new(ask) }
+    }
+
+    /// The reasons against, now.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<NotReady> {
+        (self.ask)()
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Readiness").field(&self.reasons()).finish()
     }
 }
 
@@ -107,7 +116,7 @@ async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
     if reasons.is_empty() {
         return plain(StatusCode::OK, "ready\n".to_owned());
     }
-    let lines = reasons.into_iter().map(|reason| format!("{reason}\n"));
+    let lines = reasons.into_iter().map(|reason| format!("{}\n", reason.sentence()));
     plain(StatusCode::SERVICE_UNAVAILABLE, lines.collect())
 }
 

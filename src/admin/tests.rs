@@ -1,6 +1,7 @@
 //! The three pages, asked for over a real socket.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -35,32 +36,22 @@ async fn get_page(address: SocketAddr, path: &str) -> String {
     answer
 }
 
-fn ready_now() -> Readiness {
-    let readiness = Readiness::default();
-    readiness.set_database(true);
-    readiness.set_lease(true);
-    readiness
-}
-
 #[tokio::test]
-async fn readiness_says_why_not_and_health_does_not_depend_on_it() {
-    let readiness = Readiness::default();
-    let running = start(Metrics::new(), readiness.clone()).await;
+async fn readiness_is_asked_for_each_time_and_health_does_not_depend_on_it() {
+    let reasons = Arc::new(Mutex::new(vec![NotReady::DatabaseAway, NotReady::Draining]));
+    let asked = Arc::clone(&reasons);
+    let readiness = Readiness::new(move || asked.lock().expect("no panic").clone());
+    let running = start(Metrics::new(), readiness).await;
 
     let unready = get_page(running.address, "/readyz").await;
     assert!(unready.starts_with("HTTP/1.1 503 "), "{unready}");
-    let reasons = "the database has not answered lately\nthis replica's lease is not certain\n";
-    assert!(unready.ends_with(reasons), "{unready}");
+    assert!(unready.ends_with("the database has not answered lately\ndraining\n"), "{unready}");
     let healthy = get_page(running.address, "/healthz").await;
     assert!(healthy.starts_with("HTTP/1.1 200 "), "{healthy}");
 
-    readiness.set_database(true);
-    readiness.set_lease(true);
+    reasons.lock().expect("no panic").clear();
     let ready = get_page(running.address, "/readyz").await;
     assert!(ready.starts_with("HTTP/1.1 200 "), "{ready}");
-    readiness.drain();
-    let draining = get_page(running.address, "/readyz").await;
-    assert!(draining.ends_with("\r\n\r\nabout to stop\n"), "{draining}");
     assert!(get_page(running.address, "/other").await.starts_with("HTTP/1.1 404 "));
 }
 
@@ -68,7 +59,7 @@ async fn readiness_says_why_not_and_health_does_not_depend_on_it() {
 async fn the_metrics_page_is_prometheus_text() {
     let metrics = Metrics::new();
     metrics.events_accepted(3);
-    let running = start(metrics, ready_now()).await;
+    let running = start(metrics, Readiness::new(Vec::new)).await;
     let page = get_page(running.address, "/metrics").await;
     assert!(page.contains("content-type: text/plain; version=0.0.4"), "{page}");
     assert!(page.contains("\nhookward_events_accepted_total 3\n"), "{page}");
@@ -77,7 +68,7 @@ async fn the_metrics_page_is_prometheus_text() {
 /// A scraper that opened a connection and says nothing must not keep the process alive.
 #[tokio::test]
 async fn a_silent_connection_does_not_hold_up_the_end() {
-    let running = start(Metrics::new(), ready_now()).await;
+    let running = start(Metrics::new(), Readiness::new(Vec::new)).await;
     let mut silent = TcpStream::connect(running.address).await.expect("it listens");
     silent.write_all(b"GET /hea").await.expect("it reads");
     running.stop.send(()).expect("it runs");

@@ -1,131 +1,139 @@
 //! What a person does on a command line, and what they get to read.
-//!
-//! Exit codes are those of BSD's `sysexits.h` where it has one: 64 for a wrong command
-//! line, 78 for wrong settings. `docs/CONFIGURATION.md` lists them all.
 
 pub mod demo;
 pub mod listen;
 pub mod receiver;
+pub mod serve;
 pub mod terminal;
 pub mod verifier;
 
-mod migrate;
-mod serve;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
-use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::config::{DatabaseArguments, ServeArguments};
+use crate::app::StartError;
+use crate::config::{DatabaseArguments, Faults, ServeArguments, Settings};
 use crate::store::StoreError;
-use crate::telemetry;
+use crate::telemetry::TelemetryError;
 
-/// A wrong command line (`EX_USAGE`).
-const USAGE: u8 = 64;
-/// A wrong setting, or something that only the operator can mend (`EX_CONFIG`).
-const CONFIGURATION: u8 = 78;
-/// Anything else.
-const FAILURE: u8 = 1;
+/// The command line was not understood (sysexits.h).
+const EXIT_USAGE: u8 = 64;
+/// The settings, or what they point at, cannot be used (sysexits.h).
+const EXIT_CONFIG: u8 = 78;
 
-/// Durable, signed webhook delivery
+/// Durable, signed webhook delivery for healthcare platforms.
 #[derive(Debug, Parser)]
-#[command(name = "hookward", version)]
-struct CommandLine {
+#[command(name = "hookward", version, about)]
+struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the main job at work: events in over gRPC, signed webhooks out
+    Demo(demo::Arguments),
+    /// Run a receiver that verifies and shows what arrives
+    Listen(listen::Arguments),
+    /// Bring a database to this version
+    Migrate(DatabaseArguments),
     /// Run the service
     Serve(Box<ServeArguments>),
-    /// Bring the database to this version; PostgreSQL needs it before the first start and
-    /// before each new version
-    Migrate(DatabaseArguments),
-    /// Show in a few seconds what Hookward does, on this machine alone
-    Demo(demo::Arguments),
-    /// Receive webhooks and show them
-    Listen(listen::Arguments),
 }
 
-/// Why a command failed: what to say, and the exit code.
-#[derive(Debug)]
-struct Failure {
-    code: u8,
-    message: String,
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The settings have faults.
+    #[error("{0}")]
+    Settings(#[from] Faults),
+    /// The service cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Logs and traces.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// Signals or standard output.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A command for people.
+    #[error("{0:#}")]
+    Command(#[from] anyhow::Error),
+    /// The demo ran, and not all of it held.
+    #[error("the demo did not hold")]
+    Demo,
 }
 
 impl Failure {
-    fn new(code: u8, message: impl fmt::Display) -> Self {
-        Failure { code, message: message.to_string() }
+    fn exit_code(&self) -> ExitCode {
+        let config = match self {
+            Failure::Settings(_) | Failure::Telemetry(_) => true,
+            Failure::Start(error) => match error {
+                StartError::Settings(_) | StartError::Store(StoreError::Setup(_)) => true,
+                StartError::Listen(..) | StartError::Store(_) => false,
+            },
+            Failure::Store(error) => matches!(error, StoreError::Setup(_)),
+            Failure::Io(_) | Failure::Command(_) | Failure::Demo => false,
+        };
+        if config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
     }
 }
 
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Failure::new(FAILURE, format!("{error:#}"))
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        let code = if matches!(error, StoreError::Setup(_)) { CONFIGURATION } else { FAILURE };
-        Failure::new(code, error)
-    }
-}
-
-/// Does what `words` say, the program's name first. Everything that `main` does.
-pub fn run<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> ExitCode {
-    let line = match CommandLine::try_parse_from(words) {
-        Ok(line) => line,
+/// Runs the command that this process was called with.
+pub async fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
         Err(error) => {
-            // A closed terminal is no reason to fail differently.
+            // Nothing is left to be told when standard error is gone.
             let _ = error.print();
             return ExitCode::from(parse_code(error.kind()));
         }
     };
-    telemetry::hide_panic_messages();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let done = match runtime {
-        Ok(runtime) => runtime.block_on(execute(line.command)),
-        Err(error) => Err(Failure::new(FAILURE, format!("no threads: {error}"))),
-    };
-    match done {
+    match execute(arguments.command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            for line in failure.message.lines() {
-                eprintln!("hookward: {line}");
+            for line in failure.to_string().lines() {
+                // As above.
+                let _ = writeln!(std::io::stderr(), "hookward: {line}");
             }
-            ExitCode::from(failure.code)
+            failure.exit_code()
         }
     }
 }
 
 async fn execute(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve(arguments) => Box::pin(serve::serve(&arguments)).await,
-        Command::Migrate(arguments) => migrate::migrate(&arguments).await,
-        Command::Demo(arguments) => match Box::pin(demo::demo(arguments)).await? {
+        Command::Demo(arguments) => match demo::demo(arguments).await? {
             true => Ok(()),
-            false => Err(Failure::new(FAILURE, "the demo did not hold")),
+            false => Err(Failure::Demo),
         },
         Command::Listen(arguments) => Ok(listen::listen(arguments).await?),
+        Command::Migrate(arguments) => serve::migrate(&arguments).await,
+        Command::Serve(arguments) => serve::serve(Settings::read(&arguments)?).await,
     }
 }
 
-/// A wrong value is a wrong setting: it may come from the environment. Anything else that
-/// cannot be read is a wrong command line.
+/// A wrong value is a wrong setting, for it may come from the environment; anything else
+/// that cannot be read is a wrong command line.
 fn parse_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::InvalidUtf8 => {
-            CONFIGURATION
-        }
-        _ => USAGE,
+        ErrorKind::ValueValidation | ErrorKind::InvalidUtf8 => EXIT_CONFIG,
+        // Also a flag without its value, which clap calls an invalid value.
+        _ => EXIT_USAGE,
     }
+}
+
+fn say(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
 }

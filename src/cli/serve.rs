@@ -1,29 +1,31 @@
-//! `hookward serve`: runs the service until it is told to stop.
+//! `hookward serve` and `hookward migrate`.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{CONFIGURATION, FAILURE, Failure};
-use crate::app::{App, StartError};
-use crate::config::{ServeArguments, Settings};
+use crate::app::App;
+use crate::config::{DatabaseArguments, Role, Settings, read_database};
 use crate::metrics::Metrics;
+use crate::store::{Store, Target};
 use crate::telemetry::Telemetry;
+
+use super::Failure;
 
 /// Exit code when a second signal cuts the shutdown short, as of a shell for SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// Starts the service, says where it listens, and stops it in good order at SIGTERM or
-/// SIGINT. A second signal ends the process at once; nothing that was answered OK is lost
-/// by that.
-pub(super) async fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
-    let settings =
-        Settings::read(arguments).map_err(|faults| Failure::new(CONFIGURATION, faults))?;
-    let mut signals = Signals::new().map_err(|error| Failure::new(FAILURE, error))?;
-    let telemetry =
-        Telemetry::start(&settings.telemetry).map_err(|error| Failure::new(CONFIGURATION, error))?;
-    let served = Box::pin(serve_until(settings, &mut signals)).await;
+/// Runs the service until SIGTERM or SIGINT. A second signal ends the process at once;
+/// nothing that was answered OK is lost by that.
+///
+/// # Errors
+///
+/// When it cannot start.
+pub async fn serve(settings: Settings) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let telemetry = Telemetry::start(&settings.telemetry)?;
+    let served = serve_until(settings, &mut signals).await;
     tokio::select! {
         () = telemetry.flush() => {}
         () = signals.next() => std::process::exit(INTERRUPTED),
@@ -32,31 +34,47 @@ pub(super) async fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
 }
 
 async fn serve_until(settings: Settings, signals: &mut Signals) -> Result<(), Failure> {
-    let grpc_listen = settings.grpc_listen;
+    let (role, grpc_listen) = (settings.role, settings.grpc_listen);
     let app = tokio::select! {
-        app = App::start(settings, Metrics::new()) => app.map_err(failure)?,
-        // Whatever it had taken lapses like that of a replica that died.
+        app = App::start(settings, Metrics::new()) => app?,
+        // What it had taken by then lapses, like that of a replica that died.
         () = signals.next() => return Ok(()),
     };
     if app.grpc_address().is_some() {
         warn_of_strangers(grpc_listen);
     }
-    announce(app.grpc_address(), app.admin_address());
+    announce(&app, role);
     signals.next().await;
-    tracing::info!("stopping");
+    tracing::info!("stopping: no new calls, requests under way are finished");
     tokio::select! {
-        () = app.stop() => {}
-        () = signals.next() => std::process::exit(INTERRUPTED),
+        () = app.stop() => tracing::info!("stopped"),
+        () = signals.next() => {
+            tracing::warn!("stopped at once, by a second signal");
+            std::process::exit(INTERRUPTED);
+        }
     }
-    tracing::info!("stopped");
     Ok(())
 }
 
-fn failure(error: StartError) -> Failure {
-    match error {
-        StartError::Settings(_) | StartError::Listen(..) => Failure::new(CONFIGURATION, error),
-        StartError::Store(error) => Failure::from(error),
-    }
+/// Brings a database to this version.
+///
+/// # Errors
+///
+/// When the database cannot be reached or used.
+pub async fn migrate(arguments: &DatabaseArguments) -> Result<(), Failure> {
+    let settings = read_database(arguments)?;
+    let applied = match Store::migrate(&settings).await? {
+        0 => "nothing was to be done".to_owned(),
+        1 => "1 migration applied".to_owned(),
+        count => format!("{count} migrations applied"),
+    };
+    let what = match settings.target {
+        Target::Sqlite(path) => path.display().to_string(),
+        Target::Postgres(_) => "PostgreSQL".to_owned(),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    super::say(&format!("{what} is at the schema of hookward {version}: {applied}"))?;
+    Ok(())
 }
 
 fn warn_of_strangers(grpc_listen: SocketAddr) {
@@ -70,14 +88,19 @@ fn warn_of_strangers(grpc_listen: SocketAddr) {
     }
 }
 
-/// The one line on stdout, for whoever started this and waits.
-fn announce(grpc: Option<SocketAddr>, admin: Option<SocketAddr>) {
-    let grpc = grpc.map_or("sending only".to_owned(), |address| format!("serving gRPC on {address}"));
-    let admin = admin.map_or("off".to_owned(), |address| address.to_string());
-    let mut stdout = io::stdout().lock();
-    // Nobody may be reading; the log says the rest.
-    let _ = writeln!(stdout, "hookward is {grpc}, admin on {admin}");
-    let _ = stdout.flush();
+/// The one line on standard output: where the service is. Scripts wait for it.
+fn announce(app: &App, role: Role) {
+    let at = |address: Option<SocketAddr>| {
+        address.map_or_else(|| "nowhere".to_owned(), |address| address.to_string())
+    };
+    let line = format!(
+        "hookward is serving gRPC on {}, admin on {}",
+        at(app.grpc_address()),
+        at(app.admin_address())
+    );
+    tracing::info!(?role, "{line}");
+    // Whoever closed standard output does not want the line.
+    let _ = super::say(&line);
 }
 
 /// What tells the process to stop.

@@ -98,6 +98,13 @@ pub struct ServeArguments {
     #[arg(long, env = "HOOKWARD_PUBLISH_QUEUE_EVENTS", hide_env_values = true)]
     #[arg(value_name = "COUNT", default_value = "4096")]
     pub(super) publish_queue_events: String,
+    /// Payload bytes that may wait to be committed.
+    ///
+    /// Bounds memory where payloads are large, as --publish-queue-events does where they
+    /// are small.
+    #[arg(long, env = "HOOKWARD_PUBLISH_QUEUE_BYTES", hide_env_values = true)]
+    #[arg(value_name = "BYTES", default_value = "64MiB")]
+    pub(super) publish_queue_bytes: String,
     /// Requests to receivers that may be under way in this process.
     ///
     /// Too low: slow receivers hold up the others. Too high: memory, and file descriptors

@@ -15,6 +15,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
@@ -25,12 +26,16 @@ use crate::domain::address::{AddressPolicy, Cidr, EgressAllow};
 use crate::domain::event_rules::PAYLOAD_BYTES_CEILING;
 use crate::domain::profile::Profiles;
 use crate::egress;
+use crate::intake;
+use crate::permits::InFlightLimits;
 use crate::store;
 use crate::telemetry;
 use crate::telemetry::LogFormat;
 
 /// Connections that `migrate` needs.
 const MIGRATE_CONNECTIONS: u32 = 2;
+/// The most that can be waited for in bytes; the queue counts them in 32 bits.
+const QUEUE_BYTES_MAX: u64 = 4_000_000_000;
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,20 +61,18 @@ pub struct Settings {
     pub role: Role,
     /// How receivers are reached.
     pub egress: egress::Settings,
-    /// File names and texts of the operator's wire profiles; each of them is right.
-    pub profiles: Vec<(String, String)>,
+    /// The built-in wire profiles and the operator's.
+    pub profiles: Arc<Profiles>,
     /// Whether the server describes itself to gRPC clients.
     pub reflection: bool,
     /// Largest payload of an event, in bytes.
     pub payload_bytes_max: usize,
-    /// Events that may wait to be committed.
-    pub publish_queue_events: u32,
-    /// Requests that may be under way in this process.
-    pub max_in_flight_replica: usize,
-    /// Requests of one organization that may be under way in this process.
-    pub max_in_flight_organization: usize,
+    /// How much may wait to be committed.
+    pub intake: intake::Settings,
+    /// How many requests may be under way.
+    pub in_flight: InFlightLimits,
     /// Longest that requests under way may hold up the end.
-    pub shutdown_grace: Duration,
+    pub grace: Duration,
     /// What is logged and exported.
     pub telemetry: telemetry::Settings,
 }
@@ -141,14 +144,11 @@ impl Settings {
         let role = faults.note("role", role(&arguments.role));
         let egress = read_egress(arguments, faults);
         let profiles = read_profiles(arguments.profiles.as_deref(), faults);
-        let payload = value::bytes(&arguments.payload_bytes_max, 1024, PAYLOAD_BYTES_CEILING as u64);
+        let payload =
+            value::bytes(&arguments.payload_bytes_max, 1024, PAYLOAD_BYTES_CEILING as u64);
         let payload_bytes_max = faults.note("payload-bytes-max", payload);
-        let events = value::count(&arguments.publish_queue_events, 1, 1_000_000);
-        let events = faults.note("publish-queue-events", events);
-        let replica = value::count(&arguments.max_in_flight_replica, 1, 65_536);
-        let replica = faults.note("max-in-flight-replica", replica);
-        let organization = value::count(&arguments.max_in_flight_organization, 1, 65_536);
-        let organization = faults.note("max-in-flight-organization", organization);
+        let intake = read_intake(arguments, faults);
+        let in_flight = read_in_flight(arguments, faults);
         let (shortest, longest) = (Duration::ZERO, Duration::from_mins(10));
         let grace = value::duration(&arguments.shutdown_grace, shortest, longest);
         let grace = faults.note("shutdown-grace", grace);
@@ -163,10 +163,9 @@ impl Settings {
                 profiles: profiles?,
                 reflection: !arguments.no_reflection,
                 payload_bytes_max: usize::try_from(payload_bytes_max?).ok()?,
-                publish_queue_events: events?,
-                max_in_flight_replica: usize::try_from(replica?).ok()?,
-                max_in_flight_organization: usize::try_from(organization?).ok()?,
-                shutdown_grace: grace?,
+                intake: intake?,
+                in_flight: in_flight?,
+                grace: grace?,
                 telemetry: telemetry?,
             })
         };
@@ -237,8 +236,8 @@ fn read_authority(path: &Path) -> Result<Vec<u8>, String> {
     }
 }
 
-fn read_profiles(folder: Option<&Path>, faults: &mut Faults) -> Option<Vec<(String, String)>> {
-    let Some(folder) = folder else { return Some(Vec::new()) };
+fn read_profiles(folder: Option<&Path>, faults: &mut Faults) -> Option<Arc<Profiles>> {
+    let Some(folder) = folder else { return Some(Arc::new(Profiles::built_in())) };
     let entries = faults.note("profiles", read_folder(folder))?;
     let mut right = true;
     for entry in &entries {
@@ -248,8 +247,7 @@ fn read_profiles(folder: Option<&Path>, faults: &mut Faults) -> Option<Vec<(Stri
     if !right {
         return None;
     }
-    // Together they may still claim one name twice.
-    faults.note("profiles", Profiles::with_folder(entries.clone())).map(|_| entries)
+    faults.note("profiles", Profiles::with_folder(entries)).map(Arc::new)
 }
 
 /// The `.toml` files of a folder, by name. Others are no profiles: Kubernetes keeps links
@@ -270,6 +268,24 @@ fn read_folder(folder: &Path) -> Result<Vec<(String, String)>, String> {
 
 fn read_text(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+fn read_intake(arguments: &ServeArguments, faults: &mut Faults) -> Option<intake::Settings> {
+    let events = value::count(&arguments.publish_queue_events, 1, 1_000_000);
+    let events = faults.note("publish-queue-events", events);
+    let bytes = value::bytes(&arguments.publish_queue_bytes, 1024 * 1024, QUEUE_BYTES_MAX);
+    let bytes = faults.note("publish-queue-bytes", bytes);
+    Some(intake::Settings { queue_events: events?, queue_bytes: u32::try_from(bytes?).ok()? })
+}
+
+fn read_in_flight(arguments: &ServeArguments, faults: &mut Faults) -> Option<InFlightLimits> {
+    let mut limit = |flag, text: &str| {
+        let count = faults.note(flag, value::count(text, 1, 65_536));
+        count.and_then(|count| usize::try_from(count).ok())
+    };
+    let replica = limit("max-in-flight-replica", &arguments.max_in_flight_replica);
+    let organization = limit("max-in-flight-organization", &arguments.max_in_flight_organization);
+    Some(InFlightLimits { organization: organization?, replica: replica? })
 }
 
 fn read_telemetry(arguments: &LogArguments, faults: &mut Faults) -> Option<telemetry::Settings> {

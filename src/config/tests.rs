@@ -30,10 +30,9 @@ fn the_defaults_are_those_documented() {
     assert!(settings.egress.policy.allow.is_empty() && settings.egress.policy.deny.is_empty());
     assert!(settings.reflection);
     assert_eq!(settings.payload_bytes_max, crate::domain::event_rules::PAYLOAD_BYTES_DEFAULT);
-    assert_eq!(settings.publish_queue_events, 4096);
-    assert_eq!(settings.max_in_flight_replica, 512);
-    assert_eq!(settings.max_in_flight_organization, 128);
-    assert_eq!(settings.shutdown_grace, Duration::from_secs(20));
+    assert_eq!((settings.intake.queue_events, settings.intake.queue_bytes), (4096, 67_108_864));
+    assert_eq!((settings.in_flight.replica, settings.in_flight.organization), (512, 128));
+    assert_eq!(settings.grace, Duration::from_secs(20));
     assert_eq!(settings.telemetry.otlp_endpoint, None);
 }
 
@@ -52,6 +51,7 @@ fn every_fault_is_reported_at_once() {
         "--profiles=/nowhere",
         "--payload-bytes-max=2MiB",
         "--publish-queue-events=0",
+        "--publish-queue-bytes=64MB",
         "--max-in-flight-replica=many",
         "--max-in-flight-organization=-1",
         "--shutdown-grace=20",
@@ -92,9 +92,8 @@ fn lists_are_repeated_or_separated_and_commas_belong_to_ports() {
         "--egress-nameserver=192.0.2.53; [2001:db8::1]:5353",
     ]);
     let egress = settings.expect("all of it is right").egress;
-    let opens = |address: &str, port| {
-        egress.policy.permits(address.parse().expect("is an address"), port)
-    };
+    let opens =
+        |address: &str, port| egress.policy.permits(address.parse().expect("is an address"), port);
     assert_eq!(egress.policy.allow.len(), 4);
     assert!(opens("10.1.1.1", 443) && opens("10.1.1.1", 8443) && !opens("10.1.1.1", 80));
     assert!(opens("127.0.0.1", 9000) && opens("::1", 80) && opens("192.168.1.1", 1));
@@ -180,7 +179,8 @@ fn the_document_lists_every_setting() {
 }
 
 fn table() -> String {
-    let mut table = String::from("| Flag and variable | Default | What it is |\n| --- | --- | --- |\n");
+    let mut table =
+        String::from("| Flag and variable | Default | What it is |\n| --- | --- | --- |\n");
     for argument in command().get_arguments().filter(|argument| argument.get_id() != "help") {
         let flag = argument.get_long().expect("settings are flags");
         let takes_value = argument.get_action().takes_values();
@@ -189,7 +189,8 @@ fn table() -> String {
         let variable = argument.get_env().unwrap_or_default().to_string_lossy();
         let default = argument.get_default_values().first().map(|value| value.to_string_lossy());
         let default = default.map_or("".to_owned(), |default| format!("`{default}`"));
-        let help = argument.get_long_help().or(argument.get_help()).expect("settings are described");
+        let help =
+            argument.get_long_help().or(argument.get_help()).expect("settings are described");
         let help = help.to_string().replace("\n\n", "<br>").replace('|', "\\|");
         let flag = format!("{flag}{value}").replace('|', "\\|");
         writeln!(table, "| `--{flag}`<br>`{variable}` | {default} | {help} |").expect("memory");

@@ -173,9 +173,8 @@ fn resource() -> Resource {
     let detected = Resource::builder().with_attribute(version).build();
     let name = opentelemetry::Key::from_static_str("service.name");
     // What the library says when nobody does.
-    let unnamed = detected
-        .get(&name)
-        .is_none_or(|name| name.as_str().starts_with("unknown_service"));
+    let unnamed =
+        detected.get(&name).is_none_or(|name| name.as_str().starts_with("unknown_service"));
     if !unnamed {
         return detected;
     }

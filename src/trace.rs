@@ -34,14 +34,13 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The span of one gRPC call, a child of the caller's. `method` is fully qualified:
 /// `hookward.v1.EventService/PublishEvents`. Names are those of OpenTelemetry's
-/// conventions for RPC; whoever answers records `rpc.status_code`, `error.type` and
-/// `otel.status_code`.
+/// conventions for RPC.
 #[must_use]
 pub fn request_span(method: &str, caller: &TraceContext) -> Span {
     let span = tracing::debug_span!(
         target: TARGET,
         parent: None,
-        "call",
+        "grpc",
         otel.name = method,
         otel.kind = "server",
         otel.status_code = Empty,
@@ -52,6 +51,19 @@ pub fn request_span(method: &str, caller: &TraceContext) -> Span {
     );
     set_parent(&span, caller);
     span
+}
+
+/// Notes how a gRPC call ended. `code` is the status as text, such as `OK`;
+/// `server_fault` says whether it is the service's fault, which makes the span an error.
+pub fn record_status(span: &Span, code: &str, server_fault: bool) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("rpc.status_code", code);
+    if server_fault {
+        span.record("error.type", code);
+        span.record("otel.status_code", "ERROR");
+    }
 }
 
 /// The span of attempt `number`, which starts `now`: a child of the publisher's span in

@@ -25,7 +25,7 @@ use tracing::{Instrument, Span};
 use super::{pb, status};
 use crate::domain::event::TraceContext;
 use crate::domain::trace_context::parse_trace_context;
-use crate::trace::{context_to_store, request_span};
+use crate::trace;
 
 /// Longest call, whatever the caller allows.
 const CALL_MAX: Duration = Duration::from_secs(30);
@@ -46,12 +46,11 @@ pub(super) fn request_id() -> Option<String> {
     REQUEST_ID.try_with(Clone::clone).ok()
 }
 
-/// The trace that what this call stores belongs to: our own span of it, or the
-/// caller's where no spans are recorded.
-pub(super) fn trace(metadata: &MetadataMap) -> TraceContext {
+/// The trace that what this call stores belongs to.
+pub(super) fn trace_context(metadata: &MetadataMap) -> TraceContext {
     let header = |name| metadata.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     let caller = parse_trace_context(header("traceparent"), header("tracestate"));
-    context_to_store(&Span::current(), caller)
+    trace::context_to_store(&Span::current(), caller)
 }
 
 /// Puts [`Calls`] around the services.
@@ -138,7 +137,8 @@ where
 
 fn span(method: &str, headers: &HeaderMap) -> Span {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-    request_span(method, &parse_trace_context(header("traceparent"), header("tracestate")))
+    let caller = parse_trace_context(header("traceparent"), header("tracestate"));
+    trace::request_span(method, &caller)
 }
 
 /// How long a call may take: [`CALL_MAX`], or less if its caller says so.
@@ -190,16 +190,15 @@ fn finish(response: &Response<Body>, took: Duration, id: &str) {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let span = Span::current();
     let Some(error) = error(response) else {
-        span.record("rpc.status_code", "OK");
+        trace::record_status(&span, "OK", false);
         tracing::debug!(rpc.status_code = "OK", duration_us = micros, request.id = id, "call");
         return;
     };
     let code = code_name(error.code());
     let reason = error.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-    span.record("rpc.status_code", code);
-    span.record("error.type", code);
-    if is_server_fault(error.code()) {
-        span.record("otel.status_code", "ERROR");
+    let server_fault = is_server_fault(error.code());
+    trace::record_status(&span, code, server_fault);
+    if server_fault {
         tracing::warn!(
             rpc.status_code = code,
             reason,

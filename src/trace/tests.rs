@@ -138,11 +138,14 @@ fn what_the_publisher_did_not_sample_is_not_exported_but_goes_on_as_such() {
 fn a_call_is_a_child_of_its_callers_span_and_is_what_its_events_continue() {
     let (stored, spans) = exported(|| {
         let span = request_span("hookward.v1.EventService/PublishEvents", &published());
+        record_status(&span, "UNAVAILABLE", true);
         context_to_store(&span, published())
     });
     let [span] = spans.as_slice() else { panic!("{spans:?}") };
     assert_eq!(span.name, "hookward.v1.EventService/PublishEvents");
     assert_eq!(span.parent_span_id.to_string(), "00f067aa0ba902b7");
+    assert_eq!(attribute(span, "rpc.status_code").as_deref(), Some("UNAVAILABLE"));
+    assert_eq!(attribute(span, "error.type").as_deref(), Some("UNAVAILABLE"));
     let own = format!("00-{}-{}-01", span.span_context.trace_id(), span.span_context.span_id());
     assert_eq!(stored.traceparent, own);
 }

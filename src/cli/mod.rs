@@ -111,10 +111,9 @@ pub async fn run() -> ExitCode {
 
 async fn execute(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Demo(arguments) => match demo::demo(arguments).await? {
-            true => Ok(()),
-            false => Err(Failure::Demo),
-        },
+        Command::Demo(arguments) => {
+            if demo::demo(arguments).await? { Ok(()) } else { Err(Failure::Demo) }
+        }
         Command::Listen(arguments) => Ok(listen::listen(arguments).await?),
         Command::Migrate(arguments) => serve::migrate(&arguments).await,
         Command::Serve(arguments) => serve::serve(Settings::read(&arguments)?).await,

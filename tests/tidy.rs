@@ -15,8 +15,8 @@ const FLOORS: [&[&str]; 10] = [
     &["routing", "permits", "lease"],
     &["intake", "dispatcher"],
     &["janitor"],
-    &["grpc", "admin"],
-    &["config", "telemetry"],
+    &["grpc", "admin", "telemetry"],
+    &["config"],
     &["app"],
     &["main", "cli"],
 ];

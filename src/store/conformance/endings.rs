@@ -18,6 +18,7 @@ on_both_engines! {
     a_retry_is_made_once_a_request,
     a_pending_one_is_cancelled,
     a_cancelled_one_stays_so_when_its_attempt_fails,
+    a_cancellation_wins_over_a_failure_at_the_same_time,
     ended_ones_cannot_be_cancelled,
 }
 
@@ -83,7 +84,7 @@ async fn a_retry_is_made_once_a_request(store: Store) {
     let key = dead(&world).await;
     let retry = async |hash| {
         let respond = |delivery: &Delivery| format!("{:?}", delivery.state).into_bytes();
-        world.store.retry_delivery(&acme(), key, request("r", hash), respond).await
+        world.store.retry_delivery(&acme(), key, Some(request("r", hash)), respond).await
     };
     assert!(matches!(retry(1).await, Ok(Answer::Now(_))));
     world.settle_due(key.subscription, AttemptResult::HttpStatus, DEAD).await;
@@ -115,6 +116,21 @@ async fn a_cancelled_one_stays_so_when_its_attempt_fails(store: Store) {
     let delivery = world.store.delivery(&acme(), key).await.expect("is there");
     assert_eq!(delivery.state, DeliveryState::Cancelled);
     assert_eq!(delivery.attempt_count, 1, "what was sent is on record");
+}
+
+/// Whichever comes first, the delivery is not in line afterwards.
+async fn a_cancellation_wins_over_a_failure_at_the_same_time(store: Store) {
+    let world = World::new(store).await;
+    for _ in 0..20 {
+        let key = published(&world, Draft::to).await;
+        let failed = attempt(1, AttemptResult::HttpStatus);
+        let settled = world.settle(key, failed, Next::RetryIn(Duration::ZERO));
+        let acme = acme();
+        let (cancelled, ()) = tokio::join!(world.store.cancel_delivery(&acme, key), settled);
+        assert_eq!(cancelled.expect("cancels").state, DeliveryState::Cancelled);
+        let delivery = world.store.delivery(&acme, key).await.expect("is there");
+        assert_eq!(delivery.state, DeliveryState::Cancelled);
+    }
 }
 
 async fn ended_ones_cannot_be_cancelled(store: Store) {

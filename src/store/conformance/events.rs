@@ -49,7 +49,7 @@ async fn an_event_reads_back_as_it_was_published(store: Store) {
     ];
     for payload in payloads {
         let account = Some(AccountId::stored("account-1"));
-        let row = world.row(&Draft { payload, account, ..Draft::to(&[]) });
+        let row = world.row(&Draft { account, payload, ..Draft::to(&[]) });
         world.commit(std::slice::from_ref(&row)).await.expect("commits");
         let id = &row.event.summary.id;
         let read = world.store.event_by_id(&acme(), id, true).await.expect("is there");
@@ -68,7 +68,7 @@ async fn pages_are_newest_first_and_filtered(store: Store) {
         let event_type = if second % 2 == 0 { "notes.create" } else { "labs.create" };
         let account = (second < 3).then(|| AccountId::stored("account-1"));
         let at = NOON.plus(Duration::from_mins(second));
-        keys.push(world.publish(&Draft { event_type, account, at, ..Draft::to(&[]) }).await);
+        keys.push(world.publish(&Draft { account, event_type, at, ..Draft::to(&[]) }).await);
         world.publish(&Draft { organization: other(), at, ..Draft::to(&[]) }).await;
     }
     let pick = |numbers: &[usize]| numbers.iter().map(|at| keys[*at]).collect::<Vec<_>>();

@@ -102,7 +102,7 @@ async fn some_of_everything(world: &World) -> (Vec<SubscriptionKey>, Vec<Deliver
         let event_type = if is_even { "notes.create" } else { "labs.create" };
         let account = (number < 7).then(|| AccountId::stored("account-1"));
         let parked = if number % 7 == 1 { vec![second] } else { Vec::new() };
-        let draft = Draft { at, event_type, account, parked, ..Draft::to(&[first, second]) };
+        let draft = Draft { account, event_type, at, parked, ..Draft::to(&[first, second]) };
         let event = world.publish(&draft).await;
         for subscription in [first, second] {
             let key = DeliveryKey { event, subscription };
@@ -157,7 +157,7 @@ fn filters(subscriptions: &[SubscriptionKey], keys: &[DeliveryKey]) -> Vec<Deliv
         filters.push(DeliveryFilter { account: account.clone(), subscription, ..any() });
         filters.push(DeliveryFilter { pattern: pattern.clone(), subscription, ..any() });
         for states in [vec![], vec![DeliveryState::Pending], vec![DeliveryState::Dead]] {
-            filters.push(DeliveryFilter { from, to, states, subscription, ..any() });
+            filters.push(DeliveryFilter { subscription, states, from, to, ..any() });
         }
     }
     filters

@@ -28,7 +28,8 @@ async fn the_same_request_gets_the_first_answer(store: Store) {
     assert_eq!(count(&world).await, 1);
     // The id belongs to the organization that used it.
     let elsewhere = world.new_subscription(&other());
-    let made = world.store.create_subscription(elsewhere, request("r", 1), |_| Vec::new()).await;
+    let made =
+        world.store.create_subscription(elsewhere, Some(request("r", 1)), |_| Vec::new()).await;
     assert!(matches!(made, Ok(Answer::Now(_))));
 }
 
@@ -74,7 +75,7 @@ async fn another_content_under_the_same_id_is_refused(store: Store) {
     let overlap = std::time::Duration::ZERO;
     let rotated = world
         .store
-        .rotate_secret(&acme(), key, secret, overlap, request("r", 3), |_| Vec::new())
+        .rotate_secret(&acme(), key, secret, overlap, Some(request("r", 3)), |_| Vec::new())
         .await;
     assert!(matches!(rotated, Err(StoreError::RequestIdReused)));
     assert_eq!(world.store.secrets(&acme(), key).await.expect("lists").len(), 1);
@@ -94,7 +95,7 @@ async fn twins_at_once_make_one(store: Store) {
 async fn create(world: &World, hash: u8) -> Result<Answer<Created>, StoreError> {
     let new = world.new_subscription(&acme());
     let respond = |_: &Created| b"first answer".to_vec();
-    world.store.create_subscription(new, request("r", hash), respond).await
+    world.store.create_subscription(new, Some(request("r", hash)), respond).await
 }
 
 fn before(answer: Result<Answer<Created>, StoreError>) -> (Vec<u8>, Option<SigningSecret>) {

@@ -84,7 +84,7 @@ async fn rotation_is_answered_once(store: Store) {
     let rotate = async || {
         let new = (SecretKey(world.key()), "whsec_next".to_owned());
         let respond = |_: &SigningSecret| b"rotated".to_vec();
-        world.store.rotate_secret(&acme(), key, new, HOUR, request("r", 1), respond).await
+        world.store.rotate_secret(&acme(), key, new, HOUR, Some(request("r", 1)), respond).await
     };
     let Ok(Answer::Now(made)) = rotate().await else { panic!("not rotated") };
     let again = rotate().await;

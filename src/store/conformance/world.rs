@@ -204,6 +204,6 @@ pub(super) fn attempt(number: u32, result: AttemptResult) -> Attempt {
     }
 }
 
-pub(super) fn request(id: &str, hash: u8) -> Option<RequestRecord> {
-    Some(RequestRecord { id: id.into(), hash: [hash; 32] })
+pub(super) fn request(id: &str, hash: u8) -> RequestRecord {
+    RequestRecord { id: id.into(), hash: [hash; 32] }
 }

@@ -69,6 +69,7 @@ async fn a_published_trace_goes_on_to_the_receiver_and_to_the_collector(engine: 
     check_tree(&spans);
     let server = spans.iter().find(|span| span.kind() == SpanKind::Server).expect("seen above");
     assert_eq!(server.name, "hookward.v1.EventService/PublishEvents");
+    assert!(spans.iter().any(|span| span.name == "commit"), "the commit is in the trace");
     for id in &sent {
         let attempt = spans.iter().find(|span| hex(&span.span_id) == *id).expect("seen above");
         assert_eq!((&*attempt.name, attempt.kind()), ("POST", SpanKind::Client));

@@ -34,7 +34,7 @@ use crate::domain::trace_context::parse_trace_context;
 /// Longest call, whatever the caller allows.
 const CALL_MAX: Duration = Duration::from_secs(30);
 /// tonic runs a timer of its own for `grpc-timeout`, whose answer is CANCELLED. Ours,
-/// which says DEADLINE_EXCEEDED, must come first; timers are exact to a millisecond.
+/// which says `DEADLINE_EXCEEDED`, must come first; timers are exact to a millisecond.
 const AHEAD_OF_TONIC: Duration = Duration::from_millis(5);
 /// Paths of our own services begin so.
 const OWN: &str = "/hookward.v1.";
@@ -125,7 +125,7 @@ where
             return Box::pin(self.services.call(request));
         }
         let method = self.methods.get(path.trim_start_matches('/')).map_or(OTHER, String::as_str);
-        let id = new_request_id();
+        let (name, id) = (method.to_owned(), new_request_id());
         let span = span(method, request.headers());
         let limit = limit(request.headers());
         let answer = self.services.call(request);
@@ -136,7 +136,7 @@ where
                 Ok(response) => own_form(response?),
                 Err(_) => REQUEST_ID.sync_scope(id.clone(), status::deadline_exceeded).into_http(),
             };
-            finish(&response, began.elapsed(), &id);
+            finish(&response, &name, began.elapsed(), &id);
             if let Ok(id) = HeaderValue::try_from(id) {
                 response.headers_mut().insert("x-request-id", id);
             }
@@ -223,21 +223,30 @@ fn error(response: &Response<Body>) -> Option<Status> {
     Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
 }
 
-fn finish(response: &Response<Body>, took: Duration, id: &str) {
+/// Notes how the call ended, in its span and in the log. `duration_us` is in
+/// microseconds.
+fn finish(response: &Response<Body>, method: &str, took: Duration, id: &str) {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let span = Span::current();
     let Some(error) = error(response) else {
         span.record("rpc.status_code", "OK");
-        tracing::debug!(rpc.status_code = "OK", duration_us = micros, request.id = id, "call");
+        tracing::debug!(
+            rpc.method = method,
+            rpc.status_code = "OK",
+            duration_us = micros,
+            request.id = id,
+            "call answered"
+        );
         return;
     };
     let code = code_name(error.code());
     let reason = error.get_details_error_info().map(|info| info.reason).unwrap_or_default();
     span.record("rpc.status_code", code);
-    span.record("error.type", code);
     if is_server_fault(error.code()) {
+        span.record("error.type", code);
         span.record("otel.status_code", "ERROR");
         tracing::warn!(
+            rpc.method = method,
             rpc.status_code = code,
             reason,
             duration_us = micros,
@@ -246,6 +255,7 @@ fn finish(response: &Response<Body>, took: Duration, id: &str) {
         );
     } else {
         tracing::info!(
+            rpc.method = method,
             rpc.status_code = code,
             reason,
             duration_us = micros,

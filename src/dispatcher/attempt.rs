@@ -71,6 +71,7 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim) -> Option<Settled> {
     });
     attempt.duration = began.elapsed();
     attempt.trace_id = trace::trace_id(&span);
+    trace::record_attempt(&span, &attempt);
     report(parts, &claim, &attempt, next, now);
     Some(Settled::tried(&claim, attempt, next))
 }

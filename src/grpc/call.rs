@@ -14,22 +14,18 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
-use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::TraceContextExt;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use prost::Message;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::{Layer, Service};
-use tracing::field::Empty;
 use tracing::{Instrument, Span};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{pb, status};
 use crate::domain::event::TraceContext;
 use crate::domain::trace_context::parse_trace_context;
+use crate::trace::{context_to_store, record_status, request_span};
 
 /// Longest call, whatever the caller allows.
 const CALL_MAX: Duration = Duration::from_secs(30);
@@ -53,15 +49,12 @@ pub(super) fn request_id() -> Option<String> {
 /// The trace that what this call stores belongs to: our own span of it, or the
 /// caller's where no spans are recorded.
 pub(super) fn trace(metadata: &MetadataMap) -> TraceContext {
-    let context = Span::current().context();
-    let span = context.span().span_context().clone();
-    let header = |name| metadata.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-    if !span.is_valid() {
-        return parse_trace_context(header("traceparent"), header("tracestate"));
-    }
-    let (trace, id, flags) = (span.trace_id(), span.span_id(), span.trace_flags().to_u8());
-    let traceparent = format!("00-{trace}-{id}-{flags:02x}");
-    parse_trace_context(&traceparent, &span.trace_state().header())
+    context_to_store(&Span::current(), callers_trace(metadata.as_ref()))
+}
+
+fn callers_trace(headers: &HeaderMap) -> TraceContext {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    parse_trace_context(header("traceparent"), header("tracestate"))
 }
 
 /// Puts [`Calls`] around the services.
@@ -126,7 +119,7 @@ where
         }
         let method = self.methods.get(path.trim_start_matches('/')).map_or(OTHER, String::as_str);
         let (name, id) = (method.to_owned(), new_request_id());
-        let span = span(method, request.headers());
+        let span = request_span(method, &callers_trace(request.headers()));
         let limit = limit(request.headers());
         let answer = self.services.call(request);
         let answered = async move {
@@ -143,38 +136,6 @@ where
             Ok(response)
         };
         Box::pin(answered.instrument(span))
-    }
-}
-
-fn span(method: &str, headers: &HeaderMap) -> Span {
-    // Names and values of OpenTelemetry's RPC conventions.
-    let span = tracing::info_span!(
-        "call",
-        otel.name = method,
-        otel.kind = "server",
-        otel.status_code = Empty,
-        rpc.system.name = "grpc",
-        rpc.method = method,
-        rpc.status_code = Empty,
-        error.type = Empty,
-    );
-    if headers.contains_key("traceparent") {
-        let parent = TraceContextPropagator::new().extract(&Headers(headers));
-        // Fails where no spans are exported; then nobody wants to know.
-        let _ = span.set_parent(parent);
-    }
-    span
-}
-
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(http::HeaderName::as_str).collect()
     }
 }
 
@@ -229,7 +190,7 @@ fn finish(response: &Response<Body>, method: &str, took: Duration, id: &str) {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let span = Span::current();
     let Some(error) = error(response) else {
-        span.record("rpc.status_code", "OK");
+        record_status(&span, "OK", false);
         tracing::debug!(
             rpc.method = method,
             rpc.status_code = "OK",
@@ -241,10 +202,9 @@ fn finish(response: &Response<Body>, method: &str, took: Duration, id: &str) {
     };
     let code = code_name(error.code());
     let reason = error.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-    span.record("rpc.status_code", code);
-    if is_server_fault(error.code()) {
-        span.record("error.type", code);
-        span.record("otel.status_code", "ERROR");
+    let server_fault = is_server_fault(error.code());
+    record_status(&span, code, server_fault);
+    if server_fault {
         tracing::warn!(
             rpc.method = method,
             rpc.status_code = code,

@@ -158,7 +158,7 @@ pub(super) fn unimplemented() -> Status {
 
 /// INTERNAL: our fault. `cause` goes to the log, not to the caller.
 pub(super) fn internal(cause: &dyn std::fmt::Display) -> Status {
-    tracing::error!(error = %cause, "a call failed by our fault");
+    tracing::error!(error = %cause, request.id = call::request_id(), "a call failed by our fault");
     let message = "the server failed; its log says why under this request id";
     with(Code::Internal, message, with_request_info(info("INTERNAL", None)))
 }
@@ -179,12 +179,12 @@ pub(super) fn store(error: StoreError, object: Object<'_>) -> Status {
             InvalidField::new("request_id", "REQUEST_ID_REUSED", why).into()
         }
         StoreError::Fenced | StoreError::Unavailable(_) => {
-            tracing::warn!(%error, "the database is away");
+            tracing::warn!(%error, request.id = call::request_id(), "the database is away");
             unavailable("DATABASE_UNAVAILABLE", "the database is away: try again")
         }
         StoreError::StorageFull => storage_full(),
         StoreError::Rejected(_) => {
-            tracing::warn!(%error, "a value was refused");
+            tracing::warn!(%error, request.id = call::request_id(), "a value was refused");
             rejected("request")
         }
         StoreError::Taken => {

@@ -25,7 +25,7 @@ use tracing::{Instrument, Span};
 use super::{pb, status};
 use crate::domain::event::TraceContext;
 use crate::domain::trace_context::parse_trace_context;
-use crate::trace::{context_to_store, record_status, request_span};
+use crate::trace;
 
 /// Longest call, whatever the caller allows.
 const CALL_MAX: Duration = Duration::from_secs(30);
@@ -46,10 +46,9 @@ pub(super) fn request_id() -> Option<String> {
     REQUEST_ID.try_with(Clone::clone).ok()
 }
 
-/// The trace that what this call stores belongs to: our own span of it, or the
-/// caller's where no spans are recorded.
-pub(super) fn trace(metadata: &MetadataMap) -> TraceContext {
-    context_to_store(&Span::current(), callers_trace(metadata.as_ref()))
+/// The trace that what this call stores belongs to.
+pub(super) fn trace_context(metadata: &MetadataMap) -> TraceContext {
+    trace::context_to_store(&Span::current(), callers_trace(metadata.as_ref()))
 }
 
 fn callers_trace(headers: &HeaderMap) -> TraceContext {
@@ -119,7 +118,7 @@ where
         }
         let method = self.methods.get(path.trim_start_matches('/')).map_or(OTHER, String::as_str);
         let (name, id) = (method.to_owned(), new_request_id());
-        let span = request_span(method, &callers_trace(request.headers()));
+        let span = trace::request_span(method, &callers_trace(request.headers()));
         let limit = limit(request.headers());
         let answer = self.services.call(request);
         let answered = async move {
@@ -184,13 +183,12 @@ fn error(response: &Response<Body>) -> Option<Status> {
     Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
 }
 
-/// Notes how the call ended, in its span and in the log. `duration_us` is in
-/// microseconds.
+/// Notes how the call ended, in its span and in the log.
 fn finish(response: &Response<Body>, method: &str, took: Duration, id: &str) {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let span = Span::current();
     let Some(error) = error(response) else {
-        record_status(&span, "OK", false);
+        trace::record_status(&span, "OK", false);
         tracing::debug!(
             rpc.method = method,
             rpc.status_code = "OK",
@@ -203,7 +201,7 @@ fn finish(response: &Response<Body>, method: &str, took: Duration, id: &str) {
     let code = code_name(error.code());
     let reason = error.get_details_error_info().map(|info| info.reason).unwrap_or_default();
     let server_fault = is_server_fault(error.code());
-    record_status(&span, code, server_fault);
+    trace::record_status(&span, code, server_fault);
     if server_fault {
         tracing::warn!(
             rpc.method = method,

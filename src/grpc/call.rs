@@ -30,7 +30,7 @@ use crate::trace;
 /// Longest call, whatever the caller allows.
 const CALL_MAX: Duration = Duration::from_secs(30);
 /// tonic runs a timer of its own for `grpc-timeout`, whose answer is CANCELLED. Ours,
-/// which says DEADLINE_EXCEEDED, must come first; timers are exact to a millisecond.
+/// which says `DEADLINE_EXCEEDED`, must come first; timers are exact to a millisecond.
 const AHEAD_OF_TONIC: Duration = Duration::from_millis(5);
 /// Paths of our own services begin so.
 const OWN: &str = "/hookward.v1.";
@@ -48,9 +48,12 @@ pub(super) fn request_id() -> Option<String> {
 
 /// The trace that what this call stores belongs to.
 pub(super) fn trace_context(metadata: &MetadataMap) -> TraceContext {
-    let header = |name| metadata.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let caller = parse_trace_context(header("traceparent"), header("tracestate"));
-    trace::context_to_store(&Span::current(), caller)
+    trace::context_to_store(&Span::current(), callers_trace(metadata.as_ref()))
+}
+
+fn callers_trace(headers: &HeaderMap) -> TraceContext {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    parse_trace_context(header("traceparent"), header("tracestate"))
 }
 
 /// Puts [`Calls`] around the services.
@@ -114,8 +117,8 @@ where
             return Box::pin(self.services.call(request));
         }
         let method = self.methods.get(path.trim_start_matches('/')).map_or(OTHER, String::as_str);
-        let id = new_request_id();
-        let span = span(method, request.headers());
+        let (name, id) = (method.to_owned(), new_request_id());
+        let span = trace::request_span(method, &callers_trace(request.headers()));
         let limit = limit(request.headers());
         let answer = self.services.call(request);
         let answered = async move {
@@ -125,7 +128,7 @@ where
                 Ok(response) => own_form(response?),
                 Err(_) => REQUEST_ID.sync_scope(id.clone(), status::deadline_exceeded).into_http(),
             };
-            finish(&response, began.elapsed(), &id);
+            finish(&response, &name, began.elapsed(), &id);
             if let Ok(id) = HeaderValue::try_from(id) {
                 response.headers_mut().insert("x-request-id", id);
             }
@@ -133,12 +136,6 @@ where
         };
         Box::pin(answered.instrument(span))
     }
-}
-
-fn span(method: &str, headers: &HeaderMap) -> Span {
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let caller = parse_trace_context(header("traceparent"), header("tracestate"));
-    trace::request_span(method, &caller)
 }
 
 /// How long a call may take: [`CALL_MAX`], or less if its caller says so.
@@ -186,12 +183,19 @@ fn error(response: &Response<Body>) -> Option<Status> {
     Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
 }
 
-fn finish(response: &Response<Body>, took: Duration, id: &str) {
+/// Notes how the call ended, in its span and in the log.
+fn finish(response: &Response<Body>, method: &str, took: Duration, id: &str) {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let span = Span::current();
     let Some(error) = error(response) else {
         trace::record_status(&span, "OK", false);
-        tracing::debug!(rpc.status_code = "OK", duration_us = micros, request.id = id, "call");
+        tracing::debug!(
+            rpc.method = method,
+            rpc.status_code = "OK",
+            duration_us = micros,
+            request.id = id,
+            "call answered"
+        );
         return;
     };
     let code = code_name(error.code());
@@ -200,6 +204,7 @@ fn finish(response: &Response<Body>, took: Duration, id: &str) {
     trace::record_status(&span, code, server_fault);
     if server_fault {
         tracing::warn!(
+            rpc.method = method,
             rpc.status_code = code,
             reason,
             duration_us = micros,
@@ -208,6 +213,7 @@ fn finish(response: &Response<Body>, took: Duration, id: &str) {
         );
     } else {
         tracing::info!(
+            rpc.method = method,
             rpc.status_code = code,
             reason,
             duration_us = micros,

@@ -210,7 +210,10 @@ mod tests {
         let made = |layers: Vec<Box<dyn Layer<Registry> + Send + Sync>>| {
             let subscriber = tracing_subscriber::registry().with(layers);
             tracing::subscriber::with_default(subscriber, || {
-                let span = crate::trace::request_span("method", &Default::default());
+                let span = crate::trace::request_span(
+                    "method",
+                    &crate::domain::event::TraceContext::default(),
+                );
                 let other = tracing::debug_span!("another");
                 (!span.is_disabled(), !other.is_disabled(), crate::trace::trace_id(&span))
             })

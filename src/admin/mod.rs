@@ -98,7 +98,7 @@ pub async fn serve(
         // Nobody listens when the server has ended by itself.
         let _ = stopping.send(());
     };
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future();
+    let answering = axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future();
     let linger = async {
         match stopped.await {
             Ok(()) => tokio::time::sleep(LINGER).await,
@@ -106,7 +106,7 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        served = server => served,
+        ended = answering => ended,
         () = linger => Ok(()),
     }
 }

@@ -112,7 +112,11 @@ pub async fn run() -> ExitCode {
 async fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(arguments) => {
-            if demo::demo(arguments).await? { Ok(()) } else { Err(Failure::Demo) }
+            if demo::demo(arguments).await? {
+                Ok(())
+            } else {
+                Err(Failure::Demo)
+            }
         }
         Command::Listen(arguments) => Ok(listen::listen(arguments).await?),
         Command::Migrate(arguments) => serve::migrate(&arguments).await,

@@ -34,14 +34,14 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
 }
 
 async fn serve_until(settings: Settings, signals: &mut Signals) -> Result<(), Failure> {
-    let (role, grpc_listen) = (settings.role, settings.grpc_listen);
+    let role = settings.role;
     let app = tokio::select! {
         app = App::start(settings, Metrics::new()) => app?,
         // What it had taken by then lapses, like that of a replica that died.
         () = signals.next() => return Ok(()),
     };
-    if app.grpc_address().is_some() {
-        warn_of_strangers(grpc_listen);
+    if let Some(address) = app.grpc_address() {
+        warn_of_strangers(address);
     }
     announce(&app, role);
     signals.next().await;
@@ -77,12 +77,12 @@ pub async fn migrate(arguments: &DatabaseArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn warn_of_strangers(grpc_listen: SocketAddr) {
-    if grpc_listen.ip().to_canonical().is_loopback() {
+fn warn_of_strangers(address: SocketAddr) {
+    if address.ip().to_canonical().is_loopback() {
         tracing::info!("callers need no credentials; only this machine can call");
     } else {
         tracing::warn!(
-            address = %grpc_listen,
+            %address,
             "--insecure-no-auth: whoever reaches this address may read and change everything"
         );
     }

@@ -3,6 +3,11 @@
 //! Values are texts here and read in [`super`], so that all faults can be reported
 //! together. The first paragraph of each comment is what `-h` shows.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "these comments are shown on terminals, where backticks and brackets are noise"
+)]
+
 use std::path::PathBuf;
 
 use clap::Args;

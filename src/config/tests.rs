@@ -188,7 +188,7 @@ fn table() -> String {
         let value = if takes_value { format!(" {name}") } else { String::new() };
         let variable = argument.get_env().unwrap_or_default().to_string_lossy();
         let default = argument.get_default_values().first().map(|value| value.to_string_lossy());
-        let default = default.map_or("".to_owned(), |default| format!("`{default}`"));
+        let default = default.map_or_else(String::new, |default| format!("`{default}`"));
         let help =
             argument.get_long_help().or(argument.get_help()).expect("settings are described");
         let help = help.to_string().replace("\n\n", "<br>").replace('|', "\\|");

@@ -8,9 +8,9 @@ use tokio::net::TcpListener;
 
 use super::engine::{Engine, Settings};
 use crate::domain::address::AddressPolicy;
+use crate::domain::delivery::DeliveryState;
 use crate::domain::event::{NewEvent, Payload, TraceContext};
 use crate::domain::id::{DeliveryKey, OrganizationId, SubscriptionKey};
-use crate::domain::delivery::DeliveryState;
 use crate::domain::profile::Profiles;
 use crate::domain::subscription::{SubscriptionSpec, SubscriptionState};
 use crate::egress::{self, Egress};
@@ -19,10 +19,8 @@ use crate::permits::InFlightLimits;
 use crate::store::{self, NewSubscription, Store, Target};
 
 async fn engine(folder: &std::path::Path) -> Engine {
-    let settings = store::Settings {
-        target: Target::Sqlite(folder.join("hookward.db")),
-        connections_max: 4,
-    };
+    let settings =
+        store::Settings { target: Target::Sqlite(folder.join("hookward.db")), connections_max: 4 };
     let store = Store::open(&settings).await.expect("a fresh file opens");
     let allow = vec!["127.0.0.1/32".parse().expect("an address")];
     let policy = AddressPolicy { allow, deny: Vec::new() };

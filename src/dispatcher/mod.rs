@@ -121,7 +121,9 @@ impl Dispatcher {
         }
         self.inner.workers.close();
         if tokio::time::timeout(grace, self.inner.workers.wait()).await.is_err() {
-            tracing::warn!("requests still under way after the grace period; they will be sent again");
+            tracing::warn!(
+                "requests still under way after the grace period; they will be sent again"
+            );
         }
     }
 

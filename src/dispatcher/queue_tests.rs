@@ -99,7 +99,9 @@ fn what_is_drained_is_not_served() {
 /// A step of a random load.
 #[derive(Clone, Debug)]
 enum Step {
-    Push { endpoint: i64 },
+    Push {
+        endpoint: i64,
+    },
     Start,
     /// The oldest request of those under way ends.
     Finish,

@@ -128,7 +128,10 @@ impl Intake {
     /// # Errors
     ///
     /// See [`PublishError`]; but for [`PublishError::Unavailable`], nothing was stored.
-    pub async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<PublishedEvent>, PublishError> {
+    pub async fn publish(
+        &self,
+        events: Vec<NewEvent>,
+    ) -> Result<Vec<PublishedEvent>, PublishError> {
         let bytes: usize = events.iter().map(|event| event.payload.bytes().len()).sum();
         let places = self.take_places(events.len(), bytes)?;
         let hash = |event: &NewEvent| event.id.as_ref().map(|_| content_hash(event));

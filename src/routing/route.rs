@@ -93,7 +93,8 @@ impl Route {
     /// oldest live secret until its overlap ends.
     #[must_use]
     pub fn signing_keys(&self, now: Timestamp) -> Cow<'_, [SigningKey]> {
-        let several = self.profile.as_ref().is_some_and(|profile| profile.signs_with_every_secret());
+        let several =
+            self.profile.as_ref().is_some_and(|profile| profile.signs_with_every_secret());
         let count = if several { usize::MAX } else { 1 };
         if self.keys.iter().all(|(_, expire_time)| expire_time.is_none()) {
             return Cow::Borrowed(&self.plain[..self.plain.len().min(count)]);

@@ -68,7 +68,8 @@ impl Table {
         let mut touched = HashSet::new();
         for route in changed {
             let (key, name) = (route.key(), route.subscription.organization.clone());
-            let organization = self.organizations.entry(name.clone()).or_insert_with(Organization::empty);
+            let organization =
+                self.organizations.entry(name.clone()).or_insert_with(Organization::empty);
             touched.insert(name);
             if route.deleted {
                 self.routes.remove(&key);
@@ -93,7 +94,10 @@ impl Table {
 
 impl Organization {
     fn empty() -> Self {
-        Organization { members: BTreeMap::new(), index: PatternIndex::new(Vec::<(Vec<_>, _)>::new()) }
+        Organization {
+            members: BTreeMap::new(),
+            index: PatternIndex::new(Vec::<(Vec<_>, _)>::new()),
+        }
     }
 
     fn index(&mut self) {

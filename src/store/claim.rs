@@ -186,7 +186,8 @@ impl Store {
     ///
     /// [`StoreError::Unavailable`].
     pub async fn owned(&self, fence: Fence) -> Result<Vec<(DeliveryKey, i32)>, StoreError> {
-        let sql = "SELECT subscription_key, event_key, claim FROM due WHERE owner = $1 AND owner <> 0";
+        let sql =
+            "SELECT subscription_key, event_key, claim FROM due WHERE owner = $1 AND owner <> 0";
         let owner = vec![fence.incarnation.into()];
         let rows = self.write().query_all_raw(self.statement(sql, owner)).await?;
         let owned = |row| {

@@ -107,7 +107,8 @@ const EVENT_COLUMNS: &str = "INSERT INTO event (key, organization_id, account_id
     payload, attributes, subject, traceparent, tracestate, targets)";
 const EVENT_KEY_COLUMNS: &str =
     "INSERT INTO event_key (organization_id, event_id, event_key, content_hash, delivery_count)";
-pub(super) const DUE_COLUMNS: &str = "INSERT INTO due (subscription_key, event_key, due_at, owner, claim,
+pub(super) const DUE_COLUMNS: &str =
+    "INSERT INTO due (subscription_key, event_key, due_at, owner, claim,
     attempts, takeovers, last_chance)";
 
 impl Store {
@@ -132,11 +133,8 @@ impl Store {
     }
 
     async fn commit_postgres(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
-        let mut values = vec![
-            number(batch.fence),
-            batch.fence.incarnation.into(),
-            batch.routing_version.into(),
-        ];
+        let mut values =
+            vec![number(batch.fence), batch.fence.incarnation.into(), batch.routing_version.into()];
         let ids = ids(batch.events);
         values.extend([
             ids.iter().map(|id| id.0.clone()).collect::<Vec<String>>().into(),
@@ -208,7 +206,10 @@ impl Store {
             let values = chunk.iter().flat_map(pair).collect();
             for row in self.write().query_all_raw(self.statement(&sql, values)).await? {
                 found.push(Published {
-                    organization: OrganizationId::stored(&column::<String>(&row, "organization_id")?),
+                    organization: OrganizationId::stored(&column::<String>(
+                        &row,
+                        "organization_id",
+                    )?),
                     event_id: column(&row, "event_id")?,
                     key: EventKey(column(&row, "event_key")?),
                     content_hash: column(&row, "content_hash")?,
@@ -227,7 +228,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`]: ask again until it answers.
-    pub async fn recover_commit(&self, events: &[NewEventRow]) -> Result<Vec<EventKey>, StoreError> {
+    pub async fn recover_commit(
+        &self,
+        events: &[NewEventRow],
+    ) -> Result<Vec<EventKey>, StoreError> {
         let transaction = self.begin().await?;
         let mut stored = Vec::new();
         for chunk in events.chunks(500) {

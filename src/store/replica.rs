@@ -90,9 +90,12 @@ impl Store {
         let transaction = self.begin().await?;
         if self.is_shared() {
             // Two that register at once would choose the same number.
-            transaction.execute_unprepared("LOCK TABLE replica IN SHARE ROW EXCLUSIVE MODE").await?;
+            transaction
+                .execute_unprepared("LOCK TABLE replica IN SHARE ROW EXCLUSIVE MODE")
+                .await?;
         }
-        let register = self.statement(REGISTER, vec![i16::try_from(REPLICA_MAX).unwrap_or(0).into()]);
+        let register =
+            self.statement(REGISTER, vec![i16::try_from(REPLICA_MAX).unwrap_or(0).into()]);
         let row = transaction.query_one_raw(register).await?;
         let row = row.ok_or_else(|| StoreError::Setup("too many live replicas".into()))?;
         let number: i32 = small(&row, "number")?;
@@ -111,7 +114,11 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Fenced`] when it has been taken over.
-    pub async fn heartbeat(&self, fence: Fence, low_key: EventKey) -> Result<Heartbeat, StoreError> {
+    pub async fn heartbeat(
+        &self,
+        fence: Fence,
+        low_key: EventKey,
+    ) -> Result<Heartbeat, StoreError> {
         let values = vec![number(fence), fence.incarnation.into(), low_key.0.into()];
         let row = self.write().query_one_raw(self.statement(HEARTBEAT, values)).await?;
         let row = row.ok_or(StoreError::Fenced)?;

@@ -144,7 +144,8 @@ impl Store {
         takeovers: i16,
     ) -> Result<u64, StoreError> {
         if self.is_shared() {
-            let sql = "INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts,
+            let sql =
+                "INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts,
                     takeovers, last_chance)
                 SELECT u.s, u.e, {now}, $3, 0, 0, $4, false
                 FROM unnest($1::int8[], $2::int8[]) u (s, e) ON CONFLICT DO NOTHING";
@@ -267,9 +268,8 @@ async fn lock_events(
     transaction: &DatabaseTransaction,
     batch: &[Settlement],
 ) -> Result<(), StoreError> {
-    let waits = |one: &&Settlement| {
-        !one.in_due && matches!(one.next, Next::RetryIn(_) | Next::Release)
-    };
+    let waits =
+        |one: &&Settlement| !one.in_due && matches!(one.next, Next::RetryIn(_) | Next::Release);
     let mut events: Vec<i64> = batch.iter().filter(waits).map(|one| one.delivery.event.0).collect();
     if events.is_empty() {
         return Ok(());

@@ -47,7 +47,8 @@ impl Store {
     /// [`StoreError::Unavailable`]: nothing was changed; asking again is safe.
     pub async fn take_over(&self, dead: &Replica) -> Result<Option<u64>, StoreError> {
         let transaction = self.begin().await?;
-        let lock = if self.is_shared() { format!("{LOCK} FOR UPDATE SKIP LOCKED") } else { LOCK.into() };
+        let lock =
+            if self.is_shared() { format!("{LOCK} FOR UPDATE SKIP LOCKED") } else { LOCK.into() };
         let incarnation: Value = dead.fence.incarnation.into();
         let values = vec![number(dead.fence), incarnation.clone(), dead.heartbeat_at.0.into()];
         let Some(row) = transaction.query_one_raw(self.statement(&lock, values)).await? else {

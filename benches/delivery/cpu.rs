@@ -1,4 +1,4 @@
-//! CPU time of processes, from `/proc/<pid>/stat` (proc_pid_stat(5)).
+//! CPU time of processes, from `/proc/<pid>/stat` (see `proc_pid_stat(5)`).
 //!
 //! It is counted in ticks, mostly of 10 ms: good enough for seconds of work.
 

@@ -29,6 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(true)
         .build_server(true)
         .bytes(".")
+        // Ordered, so that a message has one encoding: request ids compare them.
+        .btree_map(".")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

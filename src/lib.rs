@@ -4,6 +4,7 @@
 //! by `tests/tidy.rs`.
 
 pub mod app;
+pub mod cli;
 pub mod dispatcher;
 pub mod domain;
 pub mod egress;

@@ -1,43 +1,267 @@
-//! What is counted and timed. Labels are closed sets, never ids or text of callers.
+//! What is counted and timed, and the page that shows it.
+//!
+//! Every metric is made by OpenTelemetry and read by its Prometheus exporter. Counts
+//! and levels are plain atomics that are read only when the page is asked for, so that
+//! counting costs the hot path a few nanoseconds; times and sizes are histograms.
+//!
+//! Labels are closed sets, never ids or text of callers: no organization can grow the
+//! page or be recognised on it. Names are written out here as they appear, so that a
+//! search for one finds its source; `docs/METRICS.md` lists them and a test compares.
 
+mod instruments;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Histogram, MeterProvider};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Registry, TextEncoder};
 
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeliveryState;
 
-/// Placeholder.
-#[derive(Clone, Debug, Default)]
-pub struct Metrics;
-
 /// Why a publish was refused.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
 pub enum Refusal {
-    /// The queue is full.
+    /// Too much waits to be committed.
     QueueFull,
 }
 
-#[expect(missing_docs, clippy::unused_self, reason = "placeholder")]
-impl Metrics {
-    pub fn new() -> Self {
-        Metrics
+impl Refusal {
+    const ALL: [Refusal; 1] = [Refusal::QueueFull];
+
+    fn label(self) -> &'static str {
+        match self {
+            Refusal::QueueFull => "queue_full",
+        }
     }
-    pub fn events_accepted(&self, _: u64) {}
-    pub fn events_duplicate(&self, _: u64) {}
-    pub fn publish_refused(&self, _: Refusal) {}
-    pub fn commit(&self, _: usize, _: Duration) {}
-    pub fn attempt(&self, _: AttemptResult, _: Duration) {}
-    pub fn delivery_ended(&self, _: DeliveryState) {}
-    pub fn first_attempt_delay(&self, _: Duration) {}
-    pub fn delivered_delay(&self, _: Duration) {}
-    pub fn settle(&self, _: usize, _: Duration) {}
-    pub fn claimed(&self, _: usize) {}
-    pub fn taken_over(&self, _: u64) {}
-    pub fn released(&self, _: usize) {}
-    pub fn routing_reload(&self, _: usize) {}
-    pub fn clock_skew(&self, _: i64) {}
-    pub fn queued(&self, _: usize) {}
-    pub fn in_flight(&self, _: usize) {}
-    pub fn unsettled(&self, _: usize) {}
-    pub fn due_waiting_oldest_age(&self, _: Duration) {}
-    pub fn subscriptions(&self, _: usize) {}
 }
+
+/// The ends of a delivery, as labels.
+const ENDS: [(DeliveryState, &str); 3] = [
+    (DeliveryState::Succeeded, "succeeded"),
+    (DeliveryState::Dead, "dead"),
+    (DeliveryState::Cancelled, "cancelled"),
+];
+
+/// Counts, levels and times of one process. Made once; clones share it.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    values: Arc<Values>,
+    times: Times,
+    registry: Registry,
+    /// Holds the instruments; nothing is counted after it is dropped.
+    _provider: SdkMeterProvider,
+}
+
+/// What is read when the page is asked for.
+#[derive(Debug, Default)]
+struct Values {
+    events_accepted: AtomicU64,
+    events_duplicate: AtomicU64,
+    publish_refused: [AtomicU64; Refusal::ALL.len()],
+    deliveries_ended: [AtomicU64; ENDS.len()],
+    deliveries_claimed: AtomicU64,
+    deliveries_taken_over: AtomicU64,
+    deliveries_released: AtomicU64,
+    routing_reloads: AtomicU64,
+    routing_changes: AtomicU64,
+    clock_skew_micros: AtomicI64,
+    queued: AtomicU64,
+    in_flight: AtomicU64,
+    unsettled: AtomicU64,
+    due_oldest_age_micros: AtomicU64,
+    subscriptions: AtomicU64,
+}
+
+struct Times {
+    attempt: Histogram<f64>,
+    /// The label of each result, in the order of [`AttemptResult::ALL`].
+    attempt_labels: [[KeyValue; 1]; AttemptResult::ALL.len()],
+    first_attempt_delay: Histogram<f64>,
+    delivered_delay: Histogram<f64>,
+    commit: Histogram<f64>,
+    commit_events: Histogram<u64>,
+    settle: Histogram<f64>,
+    settle_deliveries: Histogram<u64>,
+}
+
+impl Metrics {
+    /// All at zero.
+    ///
+    /// # Panics
+    ///
+    /// Never: the registry is new, so that no name in it can be taken.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let reader = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .without_units()
+            .without_counter_suffixes()
+            .without_target_info()
+            .scope_info_enabled(false)
+            .build()
+            .expect("the registry is empty");
+        let provider = SdkMeterProvider::builder().with_reader(reader).build();
+        let meter = provider.meter("hookward");
+        let values = Arc::new(Values::default());
+        instruments::observe(&meter, &values);
+        let times = Times::new(&meter);
+        Metrics { inner: Arc::new(Inner { values, times, registry, _provider: provider }) }
+    }
+
+    /// The page, in Prometheus' text format 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut page = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.inner.registry.gather(), &mut page)
+        {
+            tracing::warn!(%error, "the metrics page is incomplete");
+        }
+        page
+    }
+
+    /// Events committed.
+    pub fn events_accepted(&self, count: u64) {
+        add(&self.values().events_accepted, count);
+    }
+
+    /// Events published again under the same id, with the same content.
+    pub fn events_duplicate(&self, count: u64) {
+        add(&self.values().events_duplicate, count);
+    }
+
+    /// A request of which nothing was stored.
+    pub fn publish_refused(&self, reason: Refusal) {
+        add(&self.values().publish_refused[reason as usize], 1);
+    }
+
+    /// One commit of the intake.
+    pub fn commit(&self, batch_events: usize, elapsed: Duration) {
+        let times = &self.inner.times;
+        times.commit.record(elapsed.as_secs_f64(), &[]);
+        times.commit_events.record(batch_events as u64, &[]);
+    }
+
+    /// One request to a receiver.
+    pub fn attempt(&self, result: AttemptResult, elapsed: Duration) {
+        let times = &self.inner.times;
+        // The numbers count from 1, in the order of ALL.
+        let label = &times.attempt_labels[result as usize - 1];
+        times.attempt.record(elapsed.as_secs_f64(), label);
+    }
+
+    /// A delivery came to an end. States that are no ends are not counted.
+    pub fn delivery_ended(&self, state: DeliveryState) {
+        if let Some(index) = ENDS.iter().position(|(end, _)| *end == state) {
+            add(&self.values().deliveries_ended[index], 1);
+        }
+    }
+
+    /// Time from publish to the start of a delivery's first attempt.
+    pub fn first_attempt_delay(&self, delay: Duration) {
+        self.inner.times.first_attempt_delay.record(delay.as_secs_f64(), &[]);
+    }
+
+    /// Time from publish to the receiver's success.
+    pub fn delivered_delay(&self, delay: Duration) {
+        self.inner.times.delivered_delay.record(delay.as_secs_f64(), &[]);
+    }
+
+    /// One write of settled deliveries.
+    pub fn settle(&self, batch: usize, elapsed: Duration) {
+        let times = &self.inner.times;
+        times.settle.record(elapsed.as_secs_f64(), &[]);
+        times.settle_deliveries.record(batch as u64, &[]);
+    }
+
+    /// Due deliveries claimed by this process.
+    pub fn claimed(&self, count: usize) {
+        add(&self.values().deliveries_claimed, count as u64);
+    }
+
+    /// Deliveries of a replica that died, put back by this one.
+    pub fn taken_over(&self, count: u64) {
+        add(&self.values().deliveries_taken_over, count);
+    }
+
+    /// Claimed deliveries given back untried.
+    pub fn released(&self, count: usize) {
+        add(&self.values().deliveries_released, count as u64);
+    }
+
+    /// Subscription changes were read from the database.
+    pub fn routing_reload(&self, changed: usize) {
+        add(&self.values().routing_reloads, 1);
+        add(&self.values().routing_changes, changed as u64);
+    }
+
+    /// How far the database's clock is ahead of this machine's, in microseconds.
+    pub fn clock_skew(&self, micros: i64) {
+        self.values().clock_skew_micros.store(micros, Ordering::Relaxed);
+    }
+
+    /// Deliveries that wait in memory.
+    pub fn queued(&self, count: usize) {
+        set(&self.values().queued, count as u64);
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self, count: usize) {
+        set(&self.values().in_flight, count as u64);
+    }
+
+    /// Deliveries that this process holds and has not settled.
+    pub fn unsettled(&self, count: usize) {
+        set(&self.values().unsettled, count as u64);
+    }
+
+    /// How long the oldest due delivery has been waiting to be claimed.
+    pub fn due_waiting_oldest_age(&self, age: Duration) {
+        set(
+            &self.values().due_oldest_age_micros,
+            u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
+        );
+    }
+
+    /// Subscriptions that routing knows.
+    pub fn subscriptions(&self, count: usize) {
+        set(&self.values().subscriptions, count as u64);
+    }
+
+    fn values(&self) -> &Values {
+        &self.inner.values
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Metrics").field(&self.inner.values).finish()
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+fn set(level: &AtomicU64, value: u64) {
+    level.store(value, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests;

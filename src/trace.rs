@@ -1,21 +1,196 @@
-//! W3C trace context and the spans of the hot path.
+//! W3C trace context (<https://www.w3.org/TR/trace-context/>) and the spans of the hot
+//! path.
+//!
+//! Spans are made at DEBUG level under the target [`TARGET`], which telemetry switches
+//! on only when traces are exported. Otherwise each of them is a disabled call site:
+//! one relaxed load, no allocation; and every function here finds that out first.
+//!
+//! Spans carry ids, names of types, sizes and codes: never a payload, a header's value
+//! or a URL's path.
+
+use std::str::FromStr;
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use tracing::Span;
+use tracing::field::Empty;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::domain::attempt::{Attempt, AttemptResult};
 use crate::domain::event::{EventSummary, TraceContext};
 use crate::domain::timestamp::Timestamp;
 
-/// The span of one attempt.
+/// The target of every span that is exported.
+pub const TARGET: &str = "hookward::span";
+
+/// Attempts that start later than this after their event are traces of their own,
+/// linked to the publisher's: backends close a trace long before a retry schedule ends.
+const CHILD_WITHIN: Duration = Duration::from_hours(1);
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The span of one gRPC call, a child of the caller's. `method` is fully qualified:
+/// `hookward.v1.EventService/PublishEvents`. Names are those of OpenTelemetry's
+/// conventions for RPC.
 #[must_use]
-pub fn attempt_span(_event: &EventSummary, _number: u32, _now: Timestamp) -> tracing::Span {
-    tracing::Span::none()
+pub fn request_span(method: &str, caller: &TraceContext) -> Span {
+    let span = tracing::debug_span!(
+        target: TARGET,
+        parent: None,
+        "grpc",
+        otel.name = method,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        rpc.system.name = "grpc",
+        rpc.method = method,
+        rpc.status_code = Empty,
+        error.type = Empty,
+    );
+    set_parent(&span, caller);
+    span
 }
 
-/// The span's trace id.
-#[must_use]
-pub fn trace_id(_span: &tracing::Span) -> [u8; 16] {
-    [0; 16]
+/// Notes how a gRPC call ended. `code` is the status as text, such as `OK`;
+/// `server_fault` says whether it is the service's fault, which makes the span an error.
+pub fn record_status(span: &Span, code: &str, server_fault: bool) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("rpc.status_code", code);
+    if server_fault {
+        span.record("error.type", code);
+        span.record("otel.status_code", "ERROR");
+    }
 }
 
-/// Adds the headers that carry the trace to the receiver.
-pub fn send_context(_published: &TraceContext, _headers: &mut Vec<(HeaderName, HeaderValue)>) {}
+/// The span of attempt `number`, which starts `now`: a child of the publisher's span in
+/// the first hour, later a trace of its own with a link to it. Names are those of
+/// OpenTelemetry's conventions for HTTP clients.
+#[must_use]
+pub fn attempt_span(event: &EventSummary, number: u32, now: Timestamp) -> Span {
+    let span = tracing::debug_span!(
+        target: TARGET,
+        parent: None,
+        "attempt",
+        otel.name = "POST",
+        otel.kind = "client",
+        otel.status_code = Empty,
+        http.request.method = "POST",
+        http.request.resend_count = number.saturating_sub(1),
+        http.response.status_code = Empty,
+        error.type = Empty,
+        webhook.event.id = event.id,
+        webhook.event.type = event.event_type,
+    );
+    if !span.is_disabled() {
+        if now.since(event.publish_time) < CHILD_WITHIN {
+            set_parent(&span, &event.trace);
+        } else if let Some(published) = span_context(&event.trace) {
+            span.add_link(published);
+        }
+    }
+    span
+}
+
+/// Notes how an attempt ended.
+pub fn record_attempt(span: &Span, attempt: &Attempt) {
+    if span.is_disabled() {
+        return;
+    }
+    if let Some(status) = attempt.http_status {
+        span.record("http.response.status_code", status);
+    }
+    match (attempt.result, attempt.http_status) {
+        (AttemptResult::Succeeded, _) => return,
+        // The convention: the status itself says what kind of error it is.
+        (AttemptResult::HttpStatus, Some(status)) => {
+            span.record("error.type", tracing::field::display(status));
+        }
+        (result, _) => {
+            span.record("error.type", result.as_str());
+        }
+    }
+    span.record("otel.status_code", "ERROR");
+}
+
+/// The span's trace id; all zero when nobody exports traces.
+#[must_use]
+pub fn trace_id(span: &Span) -> [u8; 16] {
+    if span.is_disabled() {
+        return [0; 16];
+    }
+    span.context().span().span_context().trace_id().to_bytes()
+}
+
+/// What to store with an event so that its attempts continue this trace: the span's own
+/// context, or that of the caller when nobody exports traces.
+#[must_use]
+pub fn context_to_store(span: &Span, caller: TraceContext) -> TraceContext {
+    own_context(span).unwrap_or(caller)
+}
+
+/// Adds the headers that carry the trace to the receiver: the current span's, or those
+/// that the publisher sent when nobody exports traces.
+pub fn send_context(published: &TraceContext, headers: &mut Vec<(HeaderName, HeaderValue)>) {
+    let own = own_context(&Span::current());
+    let context = own.as_ref().unwrap_or(published);
+    let mut send = |name, text: &str| {
+        // An empty header would say that there is a state, and what is no header's
+        // value was not W3C's either.
+        if !text.is_empty()
+            && let Ok(value) = HeaderValue::from_str(text)
+        {
+            headers.push((name, value));
+        }
+    };
+    if !context.traceparent.is_empty() {
+        send(TRACEPARENT, &context.traceparent);
+        send(TRACESTATE, &context.tracestate);
+    }
+}
+
+fn own_context(span: &Span) -> Option<TraceContext> {
+    if span.is_disabled() {
+        return None;
+    }
+    let context = span.context();
+    let span = context.span();
+    let own = span.span_context();
+    own.is_valid().then(|| TraceContext {
+        traceparent: format!(
+            "00-{}-{}-{:02x}",
+            own.trace_id(),
+            own.span_id(),
+            own.trace_flags().to_u8() & TraceFlags::SAMPLED.to_u8()
+        ),
+        tracestate: own.trace_state().header(),
+    })
+}
+
+fn set_parent(span: &Span, caller: &TraceContext) {
+    if span.is_disabled() {
+        return;
+    }
+    if let Some(parent) = span_context(caller) {
+        // Fails where the span is for the log alone: then there is no trace to continue.
+        let _ = span.set_parent(Context::new().with_remote_span_context(parent));
+    }
+}
+
+/// Reads a context that [`crate::domain::trace_context`] has judged.
+fn span_context(context: &TraceContext) -> Option<SpanContext> {
+    let mut parts = context.traceparent.split('-').skip(1);
+    let trace_id = TraceId::from_hex(parts.next()?).ok()?;
+    let span_id = SpanId::from_hex(parts.next()?).ok()?;
+    let flags = u8::from_str_radix(parts.next()?, 16).ok()?;
+    let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;
+    let state = TraceState::from_str(&context.tracestate).unwrap_or_default();
+    let context = SpanContext::new(trace_id, span_id, flags, true, state);
+    context.is_valid().then_some(context)
+}
+
+#[cfg(test)]
+mod tests;

@@ -156,10 +156,11 @@ impl Engine {
         let settled = tokio::time::timeout(grace, join(self.settling)).await;
         self.stop_keeping.cancel();
         join(self.keeping).await;
-        if settled.is_ok() && self.lease.ledger().is_empty() {
-            if let Err(error) = self.store.leave(self.lease.fence()).await {
-                tracing::warn!(%error, "could not sign off; others will notice");
-            }
+        if settled.is_ok()
+            && self.lease.ledger().is_empty()
+            && let Err(error) = self.store.leave(self.lease.fence()).await
+        {
+            tracing::warn!(%error, "could not sign off; others will notice");
         }
         self.store.close().await;
     }

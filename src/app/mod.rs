@@ -1,5 +1,228 @@
-//! The whole of Hookward, wired together.
+//! The whole of Hookward, wired together: settings in, a running service out.
 
 mod engine;
 #[cfg(test)]
 mod engine_tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::engine::Engine;
+use crate::admin::{self, Readiness};
+use crate::config::{Role, Settings};
+use crate::domain::catalog::Catalog;
+use crate::domain::profile::Profiles;
+use crate::egress::{self, Egress};
+use crate::grpc;
+use crate::intake;
+use crate::metrics::Metrics;
+use crate::permits::InFlightLimits;
+use crate::store::{Store, StoreError};
+
+/// Payload bytes that may wait to be committed.
+const QUEUE_BYTES: u32 = 64 * 1024 * 1024;
+/// How long a call under way may take to end once the service stops.
+const CALLS_GRACE: Duration = Duration::from_secs(5);
+/// How often readiness is judged.
+const READINESS_PERIOD: Duration = Duration::from_millis(500);
+
+/// A running service.
+pub struct App {
+    engine: Engine,
+    health: grpc::Health,
+    readiness: Readiness,
+    grpc_address: Option<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    grace: Duration,
+    stop_calls: CancellationToken,
+    stop_watching: CancellationToken,
+    calls: Option<JoinHandle<()>>,
+    watching: Vec<JoinHandle<()>>,
+}
+
+/// Why the service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings, or what they point at, cannot be used.
+    #[error("{0}")]
+    Settings(String),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl App {
+    /// Starts the service. It takes calls when this returns.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]; nothing goes on running then.
+    pub async fn start(settings: Settings, metrics: Metrics) -> Result<App, StartError> {
+        let unusable = |error: &dyn std::fmt::Display| StartError::Settings(error.to_string());
+        let profiles = Profiles::with_folder(settings.profiles.clone());
+        let profiles = Arc::new(profiles.map_err(|error| unusable(&error))?);
+        let policy = settings.egress.policy.clone();
+        let egress = egress::Settings {
+            nameservers: settings.egress.nameservers.clone(),
+            ca_files_pem: settings.egress.ca_files_pem.clone(),
+            ..egress::Settings::new(policy.clone())
+        };
+        let egress = Egress::new(egress).map_err(|error| unusable(&error))?;
+        // Listen first: a port that is taken should not cost a replica's registration.
+        let serves = settings.role != Role::Dispatch;
+        let grpc_listener = match serves {
+            true => Some(listen(settings.grpc_listen).await?),
+            false => None,
+        };
+        let admin_listener = match settings.admin_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let store = Store::open(&settings.database).await?;
+        let engine = engine::Settings {
+            intake: intake::Settings {
+                queue_events: settings.publish_queue_events,
+                queue_bytes: QUEUE_BYTES,
+            },
+            in_flight: InFlightLimits {
+                organization: settings.max_in_flight_organization,
+                replica: settings.max_in_flight_replica,
+            },
+            dispatches: settings.role != Role::Api,
+        };
+        let engine =
+            Engine::start(store, Arc::clone(&profiles), egress, metrics.clone(), engine).await?;
+        let context = grpc::Context {
+            store: engine.store.clone(),
+            intake: engine.intake.clone(),
+            routing: engine.routing.clone(),
+            lease: engine.lease.clone(),
+            profiles,
+            catalog: Catalog::built_in(),
+            policy: Arc::new(policy),
+            limits: grpc::Limits { payload_bytes_max: settings.payload_bytes_max },
+            access: grpc::Access,
+        };
+        let mut app = App {
+            engine,
+            health: grpc::Health::starting().await,
+            readiness: Readiness::default(),
+            grpc_address: address(grpc_listener.as_ref()),
+            admin_address: address(admin_listener.as_ref()),
+            grace: settings.shutdown_grace,
+            stop_calls: CancellationToken::new(),
+            stop_watching: CancellationToken::new(),
+            calls: None,
+            watching: Vec::new(),
+        };
+        if let Some(listener) = grpc_listener {
+            app.serve_calls(listener, context, grpc::Settings { reflection: settings.reflection });
+        }
+        app.watch(admin_listener, metrics);
+        app.health.set_all(true).await;
+        Ok(app)
+    }
+
+    /// Where calls are taken; `None` for a replica that only sends.
+    #[must_use]
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc_address
+    }
+
+    /// Where health and metrics are shown.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Stops in order: no new calls, what was taken in is committed, requests under
+    /// way are finished within the grace period, the rest is given back.
+    pub async fn stop(self) {
+        self.readiness.drain();
+        self.health.set_all(false).await;
+        self.stop_calls.cancel();
+        if let Some(calls) = self.calls
+            && tokio::time::timeout(CALLS_GRACE, calls).await.is_err()
+        {
+            tracing::warn!("calls still under way were cut off");
+        }
+        self.engine.stop(self.grace).await;
+        self.stop_watching.cancel();
+        for task in self.watching {
+            if task.await.is_err() {
+                tracing::error!("a background task panicked");
+            }
+        }
+    }
+
+    fn serve_calls(
+        &mut self,
+        listener: TcpListener,
+        context: grpc::Context,
+        settings: grpc::Settings,
+    ) {
+        let (health, stop) = (self.health.clone(), self.stop_calls.clone());
+        let serve = async move {
+            let served = grpc::serve(listener, context, settings, health, stop.cancelled());
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the gRPC server ended");
+            }
+        };
+        self.calls = Some(tokio::spawn(serve));
+    }
+
+    fn watch(&mut self, admin: Option<TcpListener>, metrics: Metrics) {
+        if let Some(listener) = admin {
+            let stop = self.stop_watching.clone();
+            let served = admin::serve(listener, metrics, self.readiness.clone(), async move {
+                stop.cancelled().await;
+            });
+            self.watching.push(tokio::spawn(async move {
+                if let Err(error) = served.await {
+                    tracing::error!(%error, "the admin server ended");
+                }
+            }));
+        }
+        let judge = judge_readiness(
+            self.engine.lease.clone(),
+            self.engine.routing.clone(),
+            self.readiness.clone(),
+            self.stop_watching.clone(),
+        );
+        self.watching.push(tokio::spawn(judge));
+    }
+}
+
+/// Ready means: the database was heard lately, and the lease is held.
+async fn judge_readiness(
+    lease: crate::lease::Lease,
+    routing: crate::routing::Routing,
+    readiness: Readiness,
+    stop: CancellationToken,
+) {
+    let mut rhythm = tokio::time::interval(READINESS_PERIOD);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = rhythm.tick() => {}
+        }
+        readiness.set_database(routing.is_fresh());
+        readiness.set_lease(lease.is_trusted());
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen(address, error))
+}
+
+fn address(listener: Option<&TcpListener>) -> Option<SocketAddr> {
+    listener.and_then(|listener| listener.local_addr().ok())
+}

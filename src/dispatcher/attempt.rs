@@ -71,6 +71,7 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim) -> Option<Settled> {
     });
     attempt.duration = began.elapsed();
     attempt.trace_id = trace::trace_id(&span);
+    trace::record_attempt(&span, &attempt);
     report(parts, &claim, &attempt, next, now);
     Some(Settled::tried(&claim, attempt, next))
 }
@@ -95,7 +96,7 @@ async fn make(
     };
     trace::send_context(&claim.event.summary.trace, &mut rendered.headers);
     let sent = send(parts, route, target, rendered).await;
-    judge(parts, route, profile, claim, number, now, sent)
+    judge(parts, route, profile, claim, number, now, &sent)
 }
 
 async fn send(
@@ -121,7 +122,7 @@ fn judge(
     claim: &Claim,
     number: u32,
     now: Timestamp,
-    sent: Sent,
+    sent: &Sent,
 ) -> (Attempt, Next) {
     let success = match &sent.outcome {
         Outcome::Responded { status, .. } => profile.is_success(*status),

@@ -107,6 +107,22 @@ impl AttemptResult {
     pub fn stored(number: i16) -> Option<AttemptResult> {
         AttemptResult::ALL.into_iter().find(|result| *result as i16 == number)
     }
+
+    /// Its name in metrics and traces.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AttemptResult::Succeeded => "succeeded",
+            AttemptResult::HttpStatus => "http_status",
+            AttemptResult::DnsError => "dns_error",
+            AttemptResult::ConnectError => "connect_error",
+            AttemptResult::TlsError => "tls_error",
+            AttemptResult::Timeout => "timeout",
+            AttemptResult::ProtocolError => "protocol_error",
+            AttemptResult::BlockedAddress => "blocked_address",
+            AttemptResult::NotSent => "not_sent",
+        }
+    }
 }
 
 impl From<Failure> for AttemptResult {

@@ -91,10 +91,8 @@ impl KeyMaker {
     pub fn next(&self, replica: u16, now: Timestamp) -> i64 {
         let earliest = (now.millis() - EPOCH_MILLIS).max(0) << REPLICA_SHIFT;
         let step = |last: i64| Some(earliest.max(last + 1));
-        let last = self
-            .last
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, step)
-            .expect("step always answers");
+        let (Ok(last) | Err(last)) =
+            self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
         let made = earliest.max(last + 1);
         let (millis, sequence) = (made >> REPLICA_SHIFT, made & ((1 << REPLICA_SHIFT) - 1));
         (millis << MILLIS_SHIFT) | (i64::from(replica) << REPLICA_SHIFT) | sequence

@@ -15,6 +15,7 @@ pub mod id;
 pub mod invalid;
 pub mod json;
 pub mod json_object;
+pub mod lifecycle;
 pub mod media_type;
 pub mod page;
 pub mod pattern;

@@ -1,4 +1,74 @@
 //! The gRPC surface: translates between protobuf and the domain, decides nothing.
+//!
+//! Every method first asks [`Access`] which organization it may act for, and every
+//! call to the store takes that organization. `status` is the only file that makes
+//! errors; `call` gives each call its span, its deadline and its line in the log.
 
+mod access;
+mod call;
+mod delivery;
+mod event;
+mod event_type;
+mod field_mask;
+mod page;
 #[expect(clippy::allow_attributes_without_reason, clippy::pedantic, reason = "generated code")]
 pub mod pb;
+mod request_id;
+mod server;
+mod status;
+mod subscription;
+mod time;
+
+use std::sync::Arc;
+
+pub use self::access::Access;
+pub use self::server::{Health, SERVICES, Settings, serve};
+
+use crate::domain::address::AddressPolicy;
+use crate::domain::catalog::Catalog;
+use crate::domain::profile::Profiles;
+use crate::intake::Intake;
+use crate::lease::Lease;
+use crate::routing::Routing;
+use crate::store::Store;
+
+/// What the services work with.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where everything is kept.
+    pub store: Store,
+    /// Takes events.
+    pub intake: Intake,
+    /// Told of each change of a subscription, so that this replica sees it at once.
+    pub routing: Routing,
+    /// Makes keys and tells the time.
+    pub lease: Lease,
+    /// The wire profiles of this deployment.
+    pub profiles: Arc<Profiles>,
+    /// The event types of the platforms.
+    pub catalog: &'static Catalog,
+    /// Which receivers may be called.
+    pub policy: Arc<AddressPolicy>,
+    /// What callers may send.
+    pub limits: Limits,
+    /// Who may do what.
+    pub access: Access,
+}
+
+/// What callers may send, where the operator decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest payload of an event, in bytes.
+    pub payload_bytes_max: usize,
+}
+
+impl Context {
+    /// Lets this replica see a change of subscriptions that has been committed. When
+    /// that fails, the next look at the routing clock shows it; commits of events
+    /// compare versions, so that they are exact either way.
+    async fn refresh_routing(&self) {
+        if let Err(error) = self.routing.refresh().await {
+            tracing::warn!(%error, "a change of subscriptions is seen later");
+        }
+    }
+}

@@ -50,23 +50,17 @@ impl Batcher {
     pub async fn run(self, mut jobs: Jobs, stop: CancellationToken) {
         let mut waiting: Option<Job> = None;
         loop {
-            let first = match waiting.take() {
-                Some(job) => job,
-                None => tokio::select! {
+            if waiting.is_none() {
+                waiting = tokio::select! {
                     biased;
-                    job = jobs.0.recv() => match job {
-                        Some(job) => job,
-                        None => return,
-                    },
+                    job = jobs.0.recv() => job,
                     () = stop.cancelled() => {
                         jobs.0.close();
-                        match jobs.0.recv().await {
-                            Some(job) => job,
-                            None => return,
-                        }
+                        jobs.0.recv().await
                     }
-                },
-            };
+                };
+            }
+            let Some(first) = waiting.take() else { return };
             let mut gathered = vec![first];
             let size = |job: &Job| {
                 let bytes = job.events.iter().map(|event| event.payload.bytes().len());

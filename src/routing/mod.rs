@@ -81,12 +81,12 @@ impl Routing {
         let version = self.table().version();
         if self.inner.store.routing_version().await? != version {
             let changes = self.inner.store.routing_changes(version).await?;
-            let changed = changes.changed.len();
+            let count = changes.changed.len();
             let profiles = &self.inner.profiles;
             let routes = changes.changed.into_iter().map(|one| Route::new(one, profiles)).collect();
             let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
             table.apply(changes.version, routes);
-            self.inner.metrics.routing_reload(changed);
+            self.inner.metrics.routing_reload(count);
             self.inner.metrics.subscriptions(table.len());
         }
         *self.inner.looked.lock().unwrap_or_else(PoisonError::into_inner) = began;
@@ -94,7 +94,6 @@ impl Routing {
     }
 
     /// The table. Keep the guard for a moment only: a refresh waits for it.
-    #[must_use]
     pub fn table(&self) -> RwLockReadGuard<'_, Table> {
         self.inner.table.read().unwrap_or_else(PoisonError::into_inner)
     }

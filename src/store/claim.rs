@@ -190,12 +190,12 @@ impl Store {
             "SELECT subscription_key, event_key, claim FROM due WHERE owner = $1 AND owner <> 0";
         let owner = vec![fence.incarnation.into()];
         let rows = self.write().query_all_raw(self.statement(sql, owner)).await?;
-        let owned = |row| {
+        let read = |row| {
             let subscription = SubscriptionKey(column(&row, "subscription_key")?);
             let event = EventKey(column(&row, "event_key")?);
             Ok((DeliveryKey { event, subscription }, column(&row, "claim")?))
         };
-        rows.into_iter().map(owned).collect()
+        rows.into_iter().map(read).collect()
     }
 
     /// Gives back claims that this replica does not know of.

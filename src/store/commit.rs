@@ -196,8 +196,11 @@ impl Store {
     ) -> Result<Vec<Published>, StoreError> {
         let mut found = Vec::new();
         for chunk in ids.chunks(500) {
+            // `(…, …) IN (VALUES …)` would make SQLite scan the table; CROSS JOIN fixes
+            // the order of the loops there.
             let sql = format!(
-                "SELECT * FROM event_key WHERE (organization_id, event_id) IN ({})",
+                "WITH wanted (o, i) AS ({}) SELECT event_key.* FROM wanted CROSS JOIN event_key
+                 WHERE organization_id = o AND event_id = i",
                 Store::pairs(chunk.len())
             );
             let pair = |(organization, id): &(OrganizationId, String)| {

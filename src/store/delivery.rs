@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sea_orm::{
-    AccessMode, ConnectionTrait, DatabaseTransaction, FromQueryResult, IsolationLevel,
+    AccessMode, ConnectionTrait, DatabaseTransaction, FromQueryResult, IsolationLevel, Statement,
     TransactionOptions, TransactionTrait, Value,
 };
 
@@ -16,6 +16,7 @@ use super::engine::column;
 use super::entity::{attempt, due, undelivered};
 use super::event::EVENT;
 use super::request_log::{Answer, RequestRecord};
+use super::settle::keys as pair_arrays;
 use super::{Store, StoreError, row};
 use crate::domain::attempt::{Attempt, AttemptResult};
 use crate::domain::delivery::{DeadReason, Delivery, DeliveryState};
@@ -233,28 +234,45 @@ impl Store {
             events: self.targeted_events(connection, organization, keys).await?,
             ..Parts::default()
         };
-        let pairs = Store::pairs(keys.len());
-        let pair = |key: &DeliveryKey| [Value::from(key.subscription.0), key.event.0.into()];
-        let values: Vec<Value> = keys.iter().flat_map(pair).collect();
-        let of = |columns: &str| {
-            let sql = format!("SELECT {columns} WHERE (subscription_key, event_key) IN ({pairs})");
-            self.statement(&sql, values.clone())
-        };
-        for found in connection.query_all_raw(of("* FROM due")).await? {
+        for found in connection.query_all_raw(self.rows_of(keys, "*", "due")).await? {
             let found = due::Model::from_query_result(&found, "")?;
             parts.due.insert(pair_of(found.subscription_key, found.event_key), found);
         }
-        for found in connection.query_all_raw(of("* FROM undelivered")).await? {
+        for found in connection.query_all_raw(self.rows_of(keys, "*", "undelivered")).await? {
             let found = undelivered::Model::from_query_result(&found, "")?;
             parts.undelivered.insert(pair_of(found.subscription_key, found.event_key), found);
         }
-        let columns = format!("{ATTEMPT}, {} AS response_body FROM attempt", self.no_bytes());
-        for found in connection.query_all_raw(of(&columns)).await? {
+        let columns = format!("{ATTEMPT}, {} AS response_body", self.no_bytes());
+        for found in connection.query_all_raw(self.rows_of(keys, &columns, "attempt")).await? {
             let found = attempt::Model::from_query_result(&found, "")?;
             let key = pair_of(found.subscription_key, found.event_key);
             parts.attempts.entry(key).or_default().push(row::attempt(found)?);
         }
         keys.iter().filter_map(|key| parts.delivery(*key).transpose()).collect()
+    }
+
+    /// The rows of some deliveries.
+    fn rows_of(&self, keys: &[DeliveryKey], columns: &str, table: &str) -> Statement {
+        if self.is_shared() {
+            // OFFSET 0 keeps the planner from joining the whole table instead of
+            // looking each pair up by the primary key.
+            let sql = format!(
+                "SELECT found.* FROM unnest($1::int8[], $2::int8[]) wanted (s, e)
+                 CROSS JOIN LATERAL (
+                     SELECT {columns} FROM {table}
+                     WHERE subscription_key = wanted.s AND event_key = wanted.e OFFSET 0) found"
+            );
+            return self.statement(&sql, pair_arrays(keys.iter().copied()).into());
+        }
+        // SQLite would scan the whole table for `(…, …) IN (VALUES …)`; CROSS JOIN
+        // fixes the order of the loops.
+        let pairs = Store::pairs(keys.len());
+        let sql = format!(
+            "WITH wanted (s, e) AS ({pairs}) SELECT {columns} FROM wanted CROSS JOIN {table}
+             WHERE subscription_key = s AND event_key = e"
+        );
+        let pair = |key: &DeliveryKey| [Value::from(key.subscription.0), key.event.0.into()];
+        self.statement(&sql, keys.iter().flat_map(pair).collect())
     }
 
     async fn targeted_events(

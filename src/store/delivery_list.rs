@@ -104,10 +104,20 @@ const UNDELIVERED: &str = "
     ORDER BY event_key DESC, subscription_key DESC LIMIT $5";
 
 /// The newest of each subscription by primary key, then the newest of all: the
-/// whole backlog is not sorted.
-const DUE: &str = "
+/// whole backlog is neither read nor sorted.
+const DUE_POSTGRES: &str = "
     SELECT d.subscription_key, d.event_key FROM subscription s
-    JOIN due d ON d.subscription_key = s.key AND d.event_key IN (
+    CROSS JOIN LATERAL (
+        SELECT subscription_key, event_key FROM due
+        WHERE subscription_key = s.key AND event_key >= $2 AND event_key <= $3
+          AND (event_key < $3 OR s.key < $4)
+        ORDER BY event_key DESC LIMIT $5) d
+    WHERE s.organization_id = $1
+    ORDER BY d.event_key DESC, d.subscription_key DESC LIMIT $5";
+/// The same without LATERAL. In SQLite, CROSS JOIN fixes the order of the loops.
+const DUE_SQLITE: &str = "
+    SELECT d.subscription_key, d.event_key FROM subscription s
+    CROSS JOIN due d ON d.subscription_key = s.key AND d.event_key IN (
         SELECT event_key FROM due
         WHERE subscription_key = s.key AND event_key >= $2 AND event_key <= $3
           AND (event_key < $3 OR s.key < $4)
@@ -236,7 +246,10 @@ impl Store {
             (Source::Event, _) => return self.event_part(walk, below).await,
             (Source::Events(floor), _) => return self.events_part(walk, floor, below).await,
             (Source::Undelivered, None) => return self.pairs_part(walk, UNDELIVERED, below).await,
-            (Source::Due, None) => return self.pairs_part(walk, DUE, below).await,
+            (Source::Due, None) if self.is_shared() => {
+                return self.pairs_part(walk, DUE_POSTGRES, below).await;
+            }
+            (Source::Due, None) => return self.pairs_part(walk, DUE_SQLITE, below).await,
             (Source::Undelivered, Some(key)) => ("undelivered", key),
             (Source::Due, Some(key)) => ("due", key),
             (Source::Attempts, Some(key)) => ("attempt", key),

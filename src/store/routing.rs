@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder
 
 use super::engine::column;
 use super::entity::{signing_secret, subscription};
-use super::{Store, StoreError};
+use super::{Store, StoreError, row};
 use crate::domain::subscription::{SigningSecret, Subscription};
 
 /// A subscription as the routing table needs it.
@@ -64,12 +64,12 @@ impl Store {
                 .order_by_asc(signing_secret::Column::Key)
                 .all(self.read())
                 .await?;
-            for row in chunk {
-                let own = secrets.extract_if(.., |secret| secret.subscription_key == row.key);
+            for found in chunk {
+                let own = secrets.extract_if(.., |secret| secret.subscription_key == found.key);
                 changed.push(Routed {
-                    secrets: own.map(super::secret::read).collect::<Result<_, _>>()?,
-                    deleted: row.deleted,
-                    subscription: super::subscription::read(row.clone())?,
+                    secrets: own.map(row::secret).collect::<Result<_, _>>()?,
+                    deleted: found.deleted,
+                    subscription: row::subscription(found.clone())?,
                 });
             }
         }

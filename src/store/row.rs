@@ -6,11 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use sea_orm::Value;
 
-use super::entity::{attempt, event};
+use super::entity::{attempt, event, signing_secret, subscription};
 use super::{NewEventRow, StoreError};
 use crate::domain::attempt::{Attempt, AttemptResult};
 use crate::domain::event::{Event, EventSummary, Payload, TraceContext};
-use crate::domain::id::{AccountId, EventKey, IdCodec, OrganizationId, SubscriptionKey};
+use crate::domain::id::{AccountId, EventKey, IdCodec, OrganizationId, SecretKey, SubscriptionKey};
+use crate::domain::subscription::{
+    SigningSecret, Subscription, SubscriptionSpec, SubscriptionState,
+};
 use crate::domain::timestamp::{Timestamp, micros};
 
 /// Numbers of `event.payload_kind`.
@@ -143,6 +146,83 @@ pub(super) struct AttemptRow {
     pub(super) error: String,
     pub(super) response_body: Vec<u8>,
     pub(super) trace_id: Vec<u8>,
+}
+
+/// A subscription, deleted or not.
+pub(super) fn subscription(found: subscription::Model) -> Result<Subscription, StoreError> {
+    let number = |number: i32, name| u32::try_from(number).map_err(|_| StoreError::Corrupt(name));
+    let waits: Vec<u64> =
+        serde_json::from_str(&found.retry_waits).map_err(|_| StoreError::Corrupt("retry_waits"))?;
+    let spec = SubscriptionSpec {
+        account: optional_account(&found.account_id),
+        name: found.name,
+        url: found.url,
+        event_patterns: serde_json::from_str(&found.event_patterns)
+            .map_err(|_| StoreError::Corrupt("event_patterns"))?,
+        profile: found.profile,
+        signing_enabled: found.signing_enabled,
+        headers: map(&found.headers)?,
+        attributes: map(&found.attributes)?,
+        send_organization_code: found.send_organization_code,
+        retry_waits: waits.into_iter().map(Duration::from_millis).collect(),
+        attempt_timeout: Duration::from_millis(
+            number(found.attempt_timeout_ms, "attempt_timeout_ms")?.into(),
+        ),
+        max_in_flight: number(found.max_in_flight, "max_in_flight")?,
+    };
+    Ok(Subscription {
+        key: SubscriptionKey(found.key),
+        organization: OrganizationId::stored(&found.organization_id),
+        spec,
+        state: SubscriptionState::stored(found.state).ok_or(StoreError::Corrupt("state"))?,
+        state_reason: found.state_reason,
+        version: found.routing_version,
+        create_time: Timestamp(found.create_time),
+        update_time: Timestamp(found.update_time),
+    })
+}
+
+/// A subscription's found. Lists are JSON; waits and the time limit keep whole
+/// milliseconds.
+pub(super) fn subscription_model(subscription: &Subscription) -> subscription::Model {
+    let spec = &subscription.spec;
+    let millis = |wait: &Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    let waits: Vec<u64> = spec.retry_waits.iter().map(millis).collect();
+    subscription::Model {
+        key: subscription.key.0,
+        organization_id: subscription.organization.as_str().to_owned(),
+        account_id: account(spec.account.as_ref()),
+        name: spec.name.clone(),
+        url: spec.url.clone(),
+        event_patterns: serde_json::to_string(&spec.event_patterns).expect("strings are JSON"),
+        profile: spec.profile.clone(),
+        signing_enabled: spec.signing_enabled,
+        headers: map_text(&spec.headers),
+        attributes: map_text(&spec.attributes),
+        send_organization_code: spec.send_organization_code,
+        retry_waits: serde_json::to_string(&waits).expect("numbers are JSON"),
+        attempt_timeout_ms: i32::try_from(spec.attempt_timeout.as_millis()).unwrap_or(i32::MAX),
+        max_in_flight: i32::try_from(spec.max_in_flight).unwrap_or(i32::MAX),
+        state: subscription.state as i16,
+        state_reason: subscription.state_reason.clone(),
+        routing_version: subscription.version,
+        create_time: subscription.create_time.0,
+        update_time: subscription.update_time.0,
+        deleted: false,
+    }
+}
+
+/// A signing secret; only plaintext ones exist so far.
+pub(super) fn secret(found: signing_secret::Model) -> Result<SigningSecret, StoreError> {
+    if found.secret_version != 0 {
+        return Err(StoreError::Corrupt("secret_version"));
+    }
+    Ok(SigningSecret {
+        key: SecretKey(found.key),
+        secret: String::from_utf8(found.secret).map_err(|_| StoreError::Corrupt("secret"))?,
+        create_time: Timestamp(found.create_time),
+        expire_time: optional_time(found.expire_time),
+    })
 }
 
 fn payload_kind(payload: &Payload) -> i16 {

@@ -158,7 +158,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<SigningSecret>, StoreError> {
         let select = signing_secret::Entity::find().filter(signing_secret::Column::Key.eq(key.0));
-        let secret = select.one(connection).await?.map(read).transpose()?;
+        let secret = select.one(connection).await?.map(row::secret).transpose()?;
         Ok(secret.filter(|secret| is_live(secret, now)))
     }
 
@@ -169,7 +169,7 @@ impl Store {
     ) -> Result<Vec<SigningSecret>, StoreError> {
         let values = vec![key.0.into(), micros(EXPIRED_KEPT).into()];
         let rows = connection.query_all_raw(self.statement(LIST, values)).await?;
-        let secret = |row| read(signing_secret::Model::from_query_result(row, "")?);
+        let secret = |row| row::secret(signing_secret::Model::from_query_result(row, "")?);
         rows.iter().map(secret).collect()
     }
 
@@ -196,19 +196,6 @@ impl Store {
         transaction.execute_raw(self.statement(sql, values)).await?;
         Ok(())
     }
-}
-
-/// A signing secret; only plaintext ones exist so far.
-pub(super) fn read(found: signing_secret::Model) -> Result<SigningSecret, StoreError> {
-    if found.secret_version != 0 {
-        return Err(StoreError::Corrupt("secret_version"));
-    }
-    Ok(SigningSecret {
-        key: SecretKey(found.key),
-        secret: String::from_utf8(found.secret).map_err(|_| StoreError::Corrupt("secret"))?,
-        create_time: Timestamp(found.create_time),
-        expire_time: row::optional_time(found.expire_time),
-    })
 }
 
 fn is_live(secret: &SigningSecret, now: Timestamp) -> bool {

@@ -5,8 +5,6 @@
 //! each version names one state of all subscriptions; commits compare it
 //! (`store/commit.rs`). The version of a subscription's last change is its etag.
 
-use std::time::Duration;
-
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
     IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -140,7 +138,7 @@ impl Store {
             create_time: tick.now,
             update_time: tick.now,
         };
-        let model = model(&subscription).into_active_model();
+        let model = row::subscription_model(&subscription).into_active_model();
         subscription::Entity::insert(model).exec_without_returning(&transaction).await?;
         let secret = match new.secret {
             Some(secret) => {
@@ -197,7 +195,7 @@ impl Store {
         }
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let select = select.order_by_desc(subscription::Column::Key).limit(limit);
-        select.all(self.read()).await?.into_iter().map(read).collect()
+        select.all(self.read()).await?.into_iter().map(row::subscription).collect()
     }
 
     /// The one way to change a subscription: loads it, lets `change` decide, and
@@ -229,7 +227,7 @@ impl Store {
         changed.version = tick.version;
         changed.create_time = current.create_time;
         changed.update_time = tick.now;
-        let model = model(&changed).into_active_model().reset_all();
+        let model = row::subscription_model(&changed).into_active_model().reset_all();
         let update = subscription::Entity::update(model);
         update.exec_without_returning(&transaction).await.map_err(StoreError::from)?;
         transaction.commit().await.map_err(StoreError::from)?;
@@ -321,71 +319,7 @@ impl Store {
     ) -> Result<Subscription, StoreError> {
         let select = of(organization).filter(subscription::Column::Key.eq(key.0));
         let found = select.one(connection).await?.ok_or(StoreError::NotFound)?;
-        read(found)
-    }
-}
-
-/// A subscription, deleted or not.
-pub(super) fn read(found: subscription::Model) -> Result<Subscription, StoreError> {
-    let number = |number: i32, name| u32::try_from(number).map_err(|_| StoreError::Corrupt(name));
-    let waits: Vec<u64> =
-        serde_json::from_str(&found.retry_waits).map_err(|_| StoreError::Corrupt("retry_waits"))?;
-    let spec = SubscriptionSpec {
-        account: row::optional_account(&found.account_id),
-        name: found.name,
-        url: found.url,
-        event_patterns: serde_json::from_str(&found.event_patterns)
-            .map_err(|_| StoreError::Corrupt("event_patterns"))?,
-        profile: found.profile,
-        signing_enabled: found.signing_enabled,
-        headers: row::map(&found.headers)?,
-        attributes: row::map(&found.attributes)?,
-        send_organization_code: found.send_organization_code,
-        retry_waits: waits.into_iter().map(Duration::from_millis).collect(),
-        attempt_timeout: Duration::from_millis(
-            number(found.attempt_timeout_ms, "attempt_timeout_ms")?.into(),
-        ),
-        max_in_flight: number(found.max_in_flight, "max_in_flight")?,
-    };
-    Ok(Subscription {
-        key: SubscriptionKey(found.key),
-        organization: OrganizationId::stored(&found.organization_id),
-        spec,
-        state: SubscriptionState::stored(found.state).ok_or(StoreError::Corrupt("state"))?,
-        state_reason: found.state_reason,
-        version: found.routing_version,
-        create_time: Timestamp(found.create_time),
-        update_time: Timestamp(found.update_time),
-    })
-}
-
-/// A subscription's found. Lists are JSON; waits and the time limit keep whole
-/// milliseconds.
-fn model(subscription: &Subscription) -> subscription::Model {
-    let spec = &subscription.spec;
-    let millis = |wait: &Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    let waits: Vec<u64> = spec.retry_waits.iter().map(millis).collect();
-    subscription::Model {
-        key: subscription.key.0,
-        organization_id: subscription.organization.as_str().to_owned(),
-        account_id: row::account(spec.account.as_ref()),
-        name: spec.name.clone(),
-        url: spec.url.clone(),
-        event_patterns: serde_json::to_string(&spec.event_patterns).expect("strings are JSON"),
-        profile: spec.profile.clone(),
-        signing_enabled: spec.signing_enabled,
-        headers: row::map_text(&spec.headers),
-        attributes: row::map_text(&spec.attributes),
-        send_organization_code: spec.send_organization_code,
-        retry_waits: serde_json::to_string(&waits).expect("numbers are JSON"),
-        attempt_timeout_ms: i32::try_from(spec.attempt_timeout.as_millis()).unwrap_or(i32::MAX),
-        max_in_flight: i32::try_from(spec.max_in_flight).unwrap_or(i32::MAX),
-        state: subscription.state as i16,
-        state_reason: subscription.state_reason.clone(),
-        routing_version: subscription.version,
-        create_time: subscription.create_time.0,
-        update_time: subscription.update_time.0,
-        deleted: false,
+        row::subscription(found)
     }
 }
 

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// # Panics
 ///
 /// When PostgreSQL is required and cannot be had.
-pub fn database(name: &str) -> Option<String> {
+pub(crate) fn database(name: &str) -> Option<String> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let cluster = CLUSTER.as_ref()?;
     let plain = |letter: &char| letter.is_ascii_alphanumeric() || *letter == '_';

@@ -1,0 +1,133 @@
+//! Pages of lists: reading what was asked for, and cutting an answer to size.
+
+use prost::Message;
+
+use crate::domain::invalid::InvalidField;
+use crate::domain::page::{PageToken, arguments_hash, page_size};
+
+/// Most bytes of one page, which is half of what gRPC clients accept unless told
+/// otherwise. One item may be larger.
+const PAGE_BYTES_MAX: usize = 2 << 20;
+
+/// One page of a list.
+#[derive(Debug)]
+pub(super) struct Page<'a> {
+    /// At most this many items.
+    pub(super) size: usize,
+    /// Where it begins; `None`: at the first.
+    pub(super) from: Option<[i64; 2]>,
+    key: &'a [u8; 32],
+    method: &'static str,
+    arguments: [u8; 32],
+}
+
+/// The request of a list.
+pub(super) trait ListRequest: Message {
+    /// Takes `page_size` and `page_token` out, so that what stays must be the same on
+    /// every page.
+    fn take_page(&mut self) -> (i32, String);
+}
+
+impl<'a> Page<'a> {
+    /// Reads which page is asked for. Takes the paging fields out of `request`.
+    ///
+    /// # Errors
+    ///
+    /// For `page_size` when it is negative; for `page_token` when it is not of the
+    /// same list.
+    pub(super) fn read(
+        request: &mut impl ListRequest,
+        method: &'static str,
+        key: &'a [u8; 32],
+    ) -> Result<Page<'a>, InvalidField> {
+        let (size, token) = request.take_page();
+        let arguments = arguments_hash(&[&request.encode_to_vec()]);
+        let size = page_size(size)?;
+        let token = PageToken::decode(&token, key, method, &arguments)?;
+        Ok(Page { size, from: token.map(|token| token.0), key, method, arguments })
+    }
+
+    /// The token of the page that begins at `next`; empty when there is none.
+    pub(super) fn token(&self, next: Option<[i64; 2]>) -> String {
+        next.map_or_else(String::new, |next| {
+            PageToken(next).encode(self.key, self.method, &self.arguments)
+        })
+    }
+}
+
+/// How many of the items, from the first, fit into one page: at least one, if there
+/// is one.
+pub(super) fn fitting(items: &[impl Message]) -> usize {
+    let mut bytes = 0;
+    let fits = |item: &&_| {
+        // Tag and length around it are at most 6 bytes.
+        bytes += Message::encoded_len(*item) + 6;
+        bytes <= PAGE_BYTES_MAX
+    };
+    items.iter().take_while(fits).count().max(items.len().min(1))
+}
+
+macro_rules! list_requests {
+    ($($request:ident,)*) => {
+        $(impl ListRequest for super::pb::$request {
+            fn take_page(&mut self) -> (i32, String) {
+                (std::mem::take(&mut self.page_size), std::mem::take(&mut self.page_token))
+            }
+        })*
+    };
+}
+
+list_requests! {
+    ListDeliveriesRequest,
+    ListDeliveryAttemptsRequest,
+    ListEventTypesRequest,
+    ListEventsRequest,
+    ListSubscriptionsRequest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pb;
+    use super::*;
+
+    const KEY: [u8; 32] = [3; 32];
+
+    fn asked(account_id: &str, page_size: i32, page_token: &str) -> pb::ListEventsRequest {
+        pb::ListEventsRequest {
+            account_id: account_id.to_owned(),
+            page_size,
+            page_token: page_token.to_owned(),
+            ..pb::ListEventsRequest::default()
+        }
+    }
+
+    #[test]
+    fn a_token_goes_on_with_the_same_list_whatever_the_page_size() {
+        let first = Page::read(&mut asked("a", 10, ""), "ListEvents", &KEY).expect("valid");
+        assert_eq!((first.size, first.from), (10, None));
+        let token = first.token(Some([7, 9]));
+        let second = Page::read(&mut asked("a", 0, &token), "ListEvents", &KEY).expect("valid");
+        assert_eq!((second.size, second.from), (50, Some([7, 9])));
+        let other = Page::read(&mut asked("b", 10, &token), "ListEvents", &KEY);
+        assert_eq!(other.expect_err("another list").field, "page_token");
+    }
+
+    #[test]
+    fn the_last_page_has_no_token() {
+        let page = Page::read(&mut asked("a", 10, ""), "ListEvents", &KEY).expect("valid");
+        assert_eq!(page.token(None), "");
+    }
+
+    #[test]
+    fn a_page_is_cut_at_two_mebibytes_but_never_empty() {
+        let event = |bytes: usize| pb::Event {
+            payload: Some(pb::event::Payload::Raw(vec![0; bytes].into())),
+            ..pb::Event::default()
+        };
+        let none: [pb::Event; 0] = [];
+        assert_eq!(fitting(&none), 0);
+        assert_eq!(fitting(&[event(3 << 20), event(1)]), 1);
+        assert_eq!(fitting(&[event(1 << 20), event(1 << 20), event(1)]), 1);
+        assert_eq!(fitting(&[event(1 << 20), event(1 << 19), event(1)]), 3);
+    }
+}

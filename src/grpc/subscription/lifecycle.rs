@@ -1,0 +1,38 @@
+//! Pause, resume, activate, deactivate.
+
+use tonic::Status;
+
+use super::key_of;
+use super::message::subscription_message;
+use crate::domain::id::OrganizationId;
+use crate::domain::lifecycle::Transition;
+use crate::domain::subscription::Subscription;
+use crate::grpc::status::Object;
+use crate::grpc::{Context, pb, status};
+use crate::store::{Change, ChangeError};
+
+pub(super) async fn apply(
+    context: &Context,
+    organization: &OrganizationId,
+    id: &str,
+    transition: Transition,
+) -> Result<pb::Subscription, Status> {
+    let key = key_of(context, id)?;
+    let change = |current: Subscription| {
+        let state = transition.apply(current.state)?;
+        if state == current.state {
+            return Ok(Change::Keep);
+        }
+        // Only a disabled one has a reason.
+        let state_reason = String::new();
+        Ok(Change::Write(Box::new(Subscription { state, state_reason, ..current })))
+    };
+    let changed = context.store.change_subscription(organization, key, None, change).await;
+    let object = Object::subscription(id);
+    let changed = changed.map_err(|error| match error {
+        ChangeError::Store(error) => status::store(error, object),
+        ChangeError::Refused(why) => status::precondition(object, "WRONG_STATE", why),
+    })?;
+    context.refresh_routing().await;
+    Ok(subscription_message(context.store.ids(), &changed))
+}

@@ -1,0 +1,95 @@
+//! `ListSubscriptions`.
+
+use tonic::Status;
+
+use super::message::subscription_message;
+use crate::domain::event_type::is_event_type;
+use crate::domain::id::{OrganizationId, SubscriptionKey};
+use crate::domain::invalid::InvalidField;
+use crate::domain::pattern::EventPattern;
+use crate::domain::profile::Profiles;
+use crate::domain::subscription::{Subscription, SubscriptionSpec, SubscriptionState};
+use crate::grpc::event::optional_account;
+use crate::grpc::page::{self, Page};
+use crate::grpc::status::Object;
+use crate::grpc::{Context, pb, status};
+use crate::store::{SUBSCRIPTIONS_MAX, SubscriptionFilter};
+
+pub(super) async fn list(
+    context: &Context,
+    organization: &OrganizationId,
+    mut request: pb::ListSubscriptionsRequest,
+) -> Result<pb::ListSubscriptionsResponse, Status> {
+    let store = &context.store;
+    let page = Page::read(&mut request, "ListSubscriptions", store.page_key())?;
+    let event_type = &request.event_type;
+    if !event_type.is_empty() && !is_event_type(event_type) {
+        let why = "an event type, or nothing";
+        return Err(InvalidField::new("event_type", "INVALID_EVENT_TYPE", why).into());
+    }
+    let filter = SubscriptionFilter {
+        states: states(&request.states)?,
+        account: optional_account(&request.account_id)?,
+        profile: (!request.profile.is_empty()).then_some(request.profile),
+    };
+    let before = page.from.map(|[key, _]| SubscriptionKey(key));
+    // Patterns are not matched by the database. All that an organization may have is
+    // little enough to look through.
+    let limit = match event_type.is_empty() {
+        true => page.size + 1,
+        false => usize::try_from(SUBSCRIPTIONS_MAX).unwrap_or(usize::MAX),
+    };
+    let found = store.subscriptions(organization, &filter, before, limit).await;
+    let mut found = found.map_err(|error| status::store(error, Object::subscription("")))?;
+    if !event_type.is_empty() {
+        found.retain(|one| matches(&context.profiles, &one.spec, event_type));
+    }
+    let message = |one: &Subscription| subscription_message(store.ids(), one);
+    let mut subscriptions: Vec<_> = found.iter().take(page.size).map(message).collect();
+    subscriptions.truncate(page::fitting(&subscriptions));
+    let has_more = subscriptions.len() < found.len();
+    let last = subscriptions.len().checked_sub(1).and_then(|last| found.get(last));
+    let next_page_token = page.token(last.filter(|_| has_more).map(|last| [last.key.0, 0]));
+    Ok(pb::ListSubscriptionsResponse { subscriptions, next_page_token })
+}
+
+/// Whether one of the patterns matches, read as its profile reads them.
+fn matches(profiles: &Profiles, spec: &SubscriptionSpec, event_type: &str) -> bool {
+    let service_names =
+        profiles.get(&spec.profile).is_some_and(|profile| profile.service_patterns());
+    let pattern = |text: &String| EventPattern::parse(text, service_names).ok();
+    spec.event_patterns.iter().filter_map(pattern).any(|pattern| pattern.matches(event_type))
+}
+
+fn states(sent: &[i32]) -> Result<Vec<SubscriptionState>, InvalidField> {
+    let read = |(place, state): (usize, &i32)| {
+        let state = match pb::subscription::State::try_from(*state) {
+            Ok(pb::subscription::State::Active) => SubscriptionState::Active,
+            Ok(pb::subscription::State::Paused) => SubscriptionState::Paused,
+            Ok(pb::subscription::State::Inactive) => SubscriptionState::Inactive,
+            Ok(pb::subscription::State::Disabled) => SubscriptionState::Disabled,
+            Ok(pb::subscription::State::Unspecified) | Err(_) => {
+                let field = format!("states[{place}]");
+                return Err(InvalidField::new(field, "INVALID_STATE", "a state of a subscription"));
+            }
+        };
+        Ok(state)
+    };
+    sent.iter().enumerate().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::subscription::message::state_message;
+
+    #[test]
+    fn states_of_a_filter_are_those_that_subscriptions_have() {
+        for state in SubscriptionState::ALL {
+            assert_eq!(states(&[state_message(state).into()]), Ok(vec![state]));
+        }
+        for unknown in [0, 5, -1] {
+            assert_eq!(states(&[1, unknown]).expect_err("no state").field, "states[1]");
+        }
+    }
+}

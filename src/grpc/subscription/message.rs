@@ -1,0 +1,94 @@
+//! Subscriptions and signing secrets as callers see them: headers that carry
+//! credentials hidden, secrets only where a method gives them out.
+
+use crate::domain::headers::hidden;
+use crate::domain::id::{AccountId, IdCodec};
+use crate::domain::page::etag;
+use crate::domain::profile::Profile;
+use crate::domain::subscription::{
+    SigningSecret, Subscription, SubscriptionSpec, SubscriptionState,
+};
+use crate::grpc::{pb, time};
+
+pub(super) fn subscription_message(ids: &IdCodec, subscription: &Subscription) -> pb::Subscription {
+    pb::Subscription {
+        id: ids.subscription(subscription.key),
+        organization_id: subscription.organization.as_str().to_owned(),
+        state: state_message(subscription.state).into(),
+        state_reason: subscription.state_reason.clone(),
+        create_time: Some(time::to_timestamp(subscription.create_time)),
+        update_time: Some(time::to_timestamp(subscription.update_time)),
+        etag: etag(subscription.version),
+        ..spec_message(&subscription.spec)
+    }
+}
+
+/// What its owner decided; the rest is empty.
+pub(super) fn spec_message(spec: &SubscriptionSpec) -> pb::Subscription {
+    let waits = spec.retry_waits.iter().map(|wait| time::to_duration(*wait)).collect();
+    pb::Subscription {
+        account_id: spec.account.as_ref().map_or("", AccountId::as_str).to_owned(),
+        name: spec.name.clone(),
+        url: spec.url.clone(),
+        event_patterns: spec.event_patterns.clone(),
+        profile: spec.profile.clone(),
+        signing_enabled: Some(spec.signing_enabled),
+        headers: hidden(&spec.headers),
+        attributes: spec.attributes.clone(),
+        send_organization_code: spec.send_organization_code,
+        retry_policy: Some(pb::RetryPolicy { waits }),
+        attempt_timeout: Some(time::to_duration(spec.attempt_timeout)),
+        max_in_flight: spec.max_in_flight,
+        ..pb::Subscription::default()
+    }
+}
+
+pub(super) fn state_message(state: SubscriptionState) -> pb::subscription::State {
+    match state {
+        SubscriptionState::Active => pb::subscription::State::Active,
+        SubscriptionState::Paused => pb::subscription::State::Paused,
+        SubscriptionState::Inactive => pb::subscription::State::Inactive,
+        SubscriptionState::Disabled => pb::subscription::State::Disabled,
+    }
+}
+
+/// A secret by its id and times, without the secret.
+pub(super) fn secret_message(
+    ids: &IdCodec,
+    secret: &SigningSecret,
+    signs: bool,
+) -> pb::SigningSecret {
+    pb::SigningSecret {
+        id: ids.secret(secret.key),
+        secret: String::new(),
+        create_time: Some(time::to_timestamp(secret.create_time)),
+        expire_time: secret.expire_time.map(time::to_timestamp),
+        signs,
+    }
+}
+
+/// Whether a live secret signs requests: `older` live ones come before it. Profiles
+/// with one signature sign with the oldest (decision 27).
+pub(super) fn signs(profile: Option<&Profile>, signing_enabled: bool, older: usize) -> bool {
+    let profile = profile.filter(|profile| signing_enabled && profile.signature().is_some());
+    profile.is_some_and(|profile| older == 0 || profile.signs_with_every_secret())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::profile::Profiles;
+
+    #[test]
+    fn the_oldest_secret_signs_alone_unless_the_profile_sends_several_signatures() {
+        let profiles = Profiles::built_in();
+        let signs = |name, enabled| {
+            let profile = profiles.get(name).map(|profile| &**profile);
+            [0, 1, 2].map(|older| signs(profile, enabled, older))
+        };
+        assert_eq!(signs("standard", true), [true, true, true]);
+        assert_eq!(signs("meetinglawyers", true), [true, false, false]);
+        assert_eq!(signs("standard", false), [false; 3]);
+        assert_eq!(signs("gone", true), [false; 3]);
+    }
+}

@@ -1,0 +1,58 @@
+//! `PingSubscription`: the profile's own event, for one subscription alone.
+
+use tonic::{Request, Status};
+
+use super::find;
+use crate::domain::event::{NewEvent, Payload};
+use crate::domain::event_rules::{EventInput, PAYLOAD_BYTES_CEILING};
+use crate::domain::id::{AccountId, DeliveryKey};
+use crate::domain::subscription::SubscriptionState;
+use crate::grpc::status::Object;
+use crate::grpc::{Context, call, pb, status};
+
+pub(super) async fn ping(
+    context: &Context,
+    request: Request<pb::PingSubscriptionRequest>,
+) -> Result<pb::PingSubscriptionResponse, Status> {
+    let (metadata, _, request) = request.into_parts();
+    let organization = context.access.organization(&metadata, &request.organization_id)?;
+    let id = &request.subscription_id;
+    let subscription = find(context, &organization, id).await?;
+    let object = Object::subscription(id);
+    let inactive = || status::precondition(object, "WRONG_STATE", "the subscription is not active");
+    if subscription.state != SubscriptionState::Active {
+        return Err(inactive());
+    }
+    let profile = context.profiles.get(&subscription.spec.profile);
+    let ping = profile.and_then(|profile| profile.ping()).ok_or_else(|| {
+        status::precondition(object, "PING_UNSUPPORTED", "the subscription's profile has no ping")
+    })?;
+    let input = EventInput {
+        organization,
+        account_id: subscription.spec.account.as_ref().map_or("", AccountId::as_str).to_owned(),
+        id: String::new(),
+        event_type: ping.event_type.clone(),
+        occur_time: None,
+        expire_time: None,
+        payload: ping.payload.clone().map_or(Payload::None, Payload::Json),
+        content_type: String::new(),
+        attributes: <_>::default(),
+        subject: String::new(),
+        traceparent: String::new(),
+        tracestate: String::new(),
+    };
+    // The ping is the operator's, not the caller's: only what the store can hold bounds it.
+    let event = input.check(PAYLOAD_BYTES_CEILING, context.lease.now());
+    let event = event.map_err(|invalid| status::internal(&invalid))?;
+    let target = Some(subscription.key);
+    let event = NewEvent { target, trace: call::trace(&metadata), ..event };
+    let published = context.intake.publish(vec![event]).await.map_err(status::publish)?;
+    let published = published.into_iter().next();
+    let published = published.ok_or_else(|| status::internal(&"a ping without a result"))?;
+    if published.delivery_count == 0 {
+        return Err(inactive());
+    }
+    let delivery = DeliveryKey { event: published.key, subscription: subscription.key };
+    let delivery_id = context.store.ids().delivery(delivery);
+    Ok(pb::PingSubscriptionResponse { delivery_id, event_id: published.id })
+}

@@ -1,0 +1,224 @@
+//! The instruments: names, help texts, units and buckets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
+
+use super::{ENDS, Refusal, Times, Values};
+use crate::domain::attempt::AttemptResult;
+
+/// Seconds: half a millisecond, which a local commit takes, to a minute, beyond which
+/// an attempt cannot last.
+const SECONDS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
+];
+/// Seconds from publish to delivery: retries stretch it to days.
+const DELIVERED_SECONDS: [f64; 18] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0,
+    3600.0, 21_600.0, 86_400.0,
+];
+/// Rows written together.
+const ROWS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// A gauge: name, help, conversion to its unit, and where its value is.
+type Level = (&'static str, &'static str, fn(u64) -> f64, fn(&Values) -> &AtomicU64);
+
+impl Times {
+    pub(super) fn new(meter: &Meter) -> Times {
+        let seconds = |name, help, bounds: &[f64]| {
+            let builder = meter.f64_histogram(name).with_description(help).with_unit("s");
+            builder.with_boundaries(bounds.to_vec()).build()
+        };
+        let rows = |name, help| {
+            let builder = meter.u64_histogram(name).with_description(help);
+            builder.with_boundaries(ROWS.to_vec()).build()
+        };
+        Times {
+            attempt: seconds(
+                "hookward_attempt_duration_seconds",
+                "Duration of requests to receivers, by how they ended",
+                &SECONDS,
+            ),
+            attempt_labels: AttemptResult::ALL.map(|result| [label("result", result.as_str())]),
+            first_attempt_delay: seconds(
+                "hookward_first_attempt_delay_seconds",
+                "Time from publish to the start of the first attempt",
+                &DELIVERED_SECONDS,
+            ),
+            delivered_delay: seconds(
+                "hookward_delivered_delay_seconds",
+                "Time from publish to the receiver's success",
+                &DELIVERED_SECONDS,
+            ),
+            commit: seconds(
+                "hookward_commit_duration_seconds",
+                "Duration of the commits of published events",
+                &SECONDS,
+            ),
+            commit_events: rows("hookward_commit_events", "Events in one commit"),
+            settle: seconds(
+                "hookward_settle_duration_seconds",
+                "Duration of the writes of settled deliveries",
+                &SECONDS,
+            ),
+            settle_deliveries: rows(
+                "hookward_settle_deliveries",
+                "Deliveries settled by one write",
+            ),
+        }
+    }
+}
+
+/// Makes the counters and gauges, which read `values` when the page is asked for.
+pub(super) fn observe(meter: &Meter, values: &Arc<Values>) {
+    observe_publishing(meter, values);
+    observe_deliveries(meter, values);
+    observe_levels(meter, values);
+}
+
+fn observe_publishing(meter: &Meter, values: &Arc<Values>) {
+    count(meter, values, "hookward_events_accepted_total", "Events committed", |values| {
+        &values.events_accepted
+    });
+    count(
+        meter,
+        values,
+        "hookward_events_duplicate_total",
+        "Events published again under the same id with the same content",
+        |values| &values.events_duplicate,
+    );
+    let shared = Arc::clone(values);
+    let labels = Refusal::ALL.map(|reason| [label("reason", reason.label())]);
+    meter
+        .u64_observable_counter("hookward_publish_refused_total")
+        .with_description("Publish requests of which nothing was stored, by reason")
+        .with_callback(move |observer| {
+            for (value, labels) in shared.publish_refused.iter().zip(&labels) {
+                observer.observe(value.load(Ordering::Relaxed), labels);
+            }
+        })
+        .build();
+}
+
+fn observe_deliveries(meter: &Meter, values: &Arc<Values>) {
+    let shared = Arc::clone(values);
+    let labels = ENDS.map(|(_, state)| [label("state", state)]);
+    meter
+        .u64_observable_counter("hookward_deliveries_ended_total")
+        .with_description("Deliveries that came to an end, by their final state")
+        .with_callback(move |observer| {
+            for (value, labels) in shared.deliveries_ended.iter().zip(&labels) {
+                observer.observe(value.load(Ordering::Relaxed), labels);
+            }
+        })
+        .build();
+    count(
+        meter,
+        values,
+        "hookward_deliveries_claimed_total",
+        "Due deliveries claimed by this process",
+        |values| &values.deliveries_claimed,
+    );
+    count(
+        meter,
+        values,
+        "hookward_deliveries_taken_over_total",
+        "Deliveries of replicas that died, put back by this one",
+        |values| &values.deliveries_taken_over,
+    );
+    count(
+        meter,
+        values,
+        "hookward_deliveries_released_total",
+        "Claimed deliveries given back untried",
+        |values| &values.deliveries_released,
+    );
+    count(
+        meter,
+        values,
+        "hookward_routing_reloads_total",
+        "Times that subscription changes were read",
+        |values| &values.routing_reloads,
+    );
+    count(meter, values, "hookward_routing_changes_total", "Subscription changes read", |values| {
+        &values.routing_changes
+    });
+}
+
+fn observe_levels(meter: &Meter, values: &Arc<Values>) {
+    #[expect(clippy::cast_precision_loss, reason = "for people; exact up to 2^53")]
+    let plain = |value: u64| value as f64;
+    let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
+    let levels: [Level; 5] = [
+        ("hookward_deliveries_queued", "Deliveries that wait in memory", plain, |values| {
+            &values.queued
+        }),
+        ("hookward_attempts_in_flight", "Requests under way", plain, |values| &values.in_flight),
+        (
+            "hookward_deliveries_unsettled",
+            "Deliveries that this process holds and has not settled",
+            plain,
+            |values| &values.unsettled,
+        ),
+        (
+            "hookward_due_oldest_age_seconds",
+            "Time that the oldest due delivery has been waiting to be claimed",
+            seconds,
+            |values| &values.due_oldest_age_micros,
+        ),
+        ("hookward_subscriptions", "Subscriptions that routing knows", plain, |values| {
+            &values.subscriptions
+        }),
+    ];
+    for (name, help, unit, value) in levels {
+        let values = Arc::clone(values);
+        meter
+            .f64_observable_gauge(name)
+            .with_description(help)
+            .with_callback(move |observer| {
+                observer.observe(unit(value(&values).load(Ordering::Relaxed)), &[]);
+            })
+            .build();
+    }
+    let values = Arc::clone(values);
+    meter
+        .f64_observable_gauge("hookward_clock_skew_seconds")
+        .with_description("How far the database's clock is ahead of this machine's")
+        .with_callback(move |observer| {
+            let micros = values.clock_skew_micros.load(Ordering::Relaxed);
+            let size = Duration::from_micros(micros.unsigned_abs()).as_secs_f64();
+            observer.observe(if micros < 0 { -size } else { size }, &[]);
+        })
+        .build();
+    let version = [label("version", env!("CARGO_PKG_VERSION"))];
+    meter
+        .u64_observable_gauge("hookward_build_info")
+        .with_description("Always 1; says which version runs")
+        .with_callback(move |observer| observer.observe(1, &version))
+        .build();
+}
+
+fn count(
+    meter: &Meter,
+    values: &Arc<Values>,
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Values) -> &AtomicU64,
+) {
+    let values = Arc::clone(values);
+    meter
+        .u64_observable_counter(name)
+        .with_description(help)
+        .with_callback(move |observer| {
+            observer.observe(value(&values).load(Ordering::Relaxed), &[]);
+        })
+        .build();
+}
+
+fn label(key: &'static str, value: &'static str) -> KeyValue {
+    KeyValue::new(key, value)
+}

@@ -1,0 +1,123 @@
+//! The page says what was counted, and the documentation what is on the page.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn busy() -> Metrics {
+    let metrics = Metrics::new();
+    metrics.events_accepted(3);
+    metrics.events_duplicate(1);
+    metrics.publish_refused(Refusal::QueueFull);
+    metrics.commit(3, Duration::from_millis(2));
+    for result in AttemptResult::ALL {
+        metrics.attempt(result, Duration::from_millis(20));
+    }
+    metrics.delivery_ended(DeliveryState::Dead);
+    metrics.delivery_ended(DeliveryState::Pending);
+    metrics.first_attempt_delay(Duration::from_millis(4));
+    metrics.delivered_delay(Duration::from_secs(7));
+    metrics.settle(9, Duration::from_millis(3));
+    metrics.claimed(5);
+    metrics.taken_over(2);
+    metrics.released(4);
+    metrics.routing_reload(6);
+    metrics.clock_skew(-1_500_000);
+    metrics.queued(7);
+    metrics.in_flight(8);
+    metrics.unsettled(9);
+    metrics.due_waiting_oldest_age(Duration::from_millis(2500));
+    metrics.subscriptions(11);
+    metrics
+}
+
+fn value(page: &str, series: &str) -> Option<f64> {
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map(|text| text.parse().expect("a value is a number"))
+}
+
+#[test]
+fn the_page_says_what_was_counted() {
+    let page = busy().render();
+    let expected = [
+        ("hookward_events_accepted_total", 3.0),
+        ("hookward_events_duplicate_total", 1.0),
+        ("hookward_publish_refused_total{reason=\"queue_full\"}", 1.0),
+        ("hookward_commit_events_sum", 3.0),
+        ("hookward_commit_duration_seconds_bucket{le=\"0.0025\"}", 1.0),
+        ("hookward_commit_duration_seconds_bucket{le=\"0.001\"}", 0.0),
+        ("hookward_attempt_duration_seconds_count{result=\"tls_error\"}", 1.0),
+        ("hookward_attempt_duration_seconds_count{result=\"not_sent\"}", 1.0),
+        ("hookward_deliveries_ended_total{state=\"succeeded\"}", 0.0),
+        ("hookward_deliveries_ended_total{state=\"dead\"}", 1.0),
+        ("hookward_deliveries_ended_total{state=\"cancelled\"}", 0.0),
+        ("hookward_first_attempt_delay_seconds_count", 1.0),
+        ("hookward_delivered_delay_seconds_sum", 7.0),
+        ("hookward_settle_deliveries_sum", 9.0),
+        ("hookward_settle_duration_seconds_count", 1.0),
+        ("hookward_deliveries_claimed_total", 5.0),
+        ("hookward_deliveries_taken_over_total", 2.0),
+        ("hookward_deliveries_released_total", 4.0),
+        ("hookward_routing_reloads_total", 1.0),
+        ("hookward_routing_changes_total", 6.0),
+        ("hookward_clock_skew_seconds", -1.5),
+        ("hookward_deliveries_queued", 7.0),
+        ("hookward_attempts_in_flight", 8.0),
+        ("hookward_deliveries_unsettled", 9.0),
+        ("hookward_due_oldest_age_seconds", 2.5),
+        ("hookward_subscriptions", 11.0),
+        (concat!("hookward_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
+    ];
+    for (series, expected) in expected {
+        assert_eq!(value(&page, series), Some(expected), "{series} on\n{page}");
+    }
+}
+
+/// A rate over a counter that appears only with its first count misses that count.
+#[test]
+fn counters_are_on_the_page_before_they_count() {
+    let page = Metrics::new().render();
+    let counters = page.lines().filter(|line| line.ends_with(" counter")).count();
+    assert_eq!(counters, 9, "{page}");
+    assert_eq!(value(&page, "hookward_events_accepted_total"), Some(0.0));
+}
+
+#[test]
+fn clones_share_and_new_ones_start_at_zero() {
+    let metrics = busy();
+    metrics.clone().events_accepted(4);
+    assert_eq!(value(&metrics.render(), "hookward_events_accepted_total"), Some(7.0));
+    assert_eq!(value(&Metrics::new().render(), "hookward_events_accepted_total"), Some(0.0));
+}
+
+/// Each row of the table in `docs/METRICS.md` starts with the name, the type and the
+/// labels of one metric.
+#[test]
+fn the_documentation_lists_every_metric() {
+    let page = busy().render();
+    let mut rendered = BTreeSet::new();
+    for line in page.lines() {
+        let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' '))
+        else {
+            continue;
+        };
+        let series = page.lines().find_map(|line| line.strip_prefix(name)?.split_once('{'));
+        let labels = match series {
+            Some((suffix, labels)) if ["", "_bucket"].contains(&suffix) => labels,
+            _ => "",
+        };
+        let keys = labels.split('}').next().unwrap_or_default().split(',');
+        let keys: Vec<&str> =
+            keys.filter_map(|pair| pair.split_once('=')).map(|(key, _)| key).collect();
+        let keys: Vec<String> =
+            keys.into_iter().filter(|key| *key != "le").map(|key| format!("`{key}`")).collect();
+        rendered.insert(format!("| `{name}` | {kind} | {} |", keys.join(", ")));
+    }
+    let document = include_str!("../../docs/METRICS.md");
+    let documented: BTreeSet<String> = document
+        .lines()
+        .filter(|line| line.starts_with("| `hookward_"))
+        .map(|line| line.splitn(5, '|').take(4).map(|cell| format!("{cell}|")).collect())
+        .collect();
+    assert_eq!(documented, rendered);
+}

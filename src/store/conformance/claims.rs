@@ -1,0 +1,250 @@
+//! Claims and take-overs: one owner at a time, and a dead one loses everything.
+
+use std::collections::HashSet;
+
+use sea_orm::ConnectionTrait;
+
+use super::on_both_engines;
+use super::world::{Draft, World, acme, attempt};
+use crate::domain::attempt::AttemptResult;
+use crate::domain::delivery::DeliveryState;
+use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
+use crate::store::{Fence, Next, Settlement, Store, StoreError};
+
+on_both_engines! {
+    claims_made_at_once_never_overlap,
+    a_claim_takes_the_oldest_of_each_subscription_up_to_its_share,
+    a_dead_replica_loses_everything_it_held_and_can_write_no_more,
+    a_replica_that_shows_life_is_not_taken_over,
+    what_was_settled_is_not_taken_over,
+    a_claim_that_was_given_back_cannot_be_settled_by_its_first_owner,
+    a_spilled_delivery_is_settled_like_any_claimed_one,
+    a_cancelled_delivery_is_not_put_back_in_line_by_its_attempt,
+    claims_of_lost_answers_can_be_given_back,
+    the_waiting_of_an_ended_subscription_end_in_batches,
+}
+
+async fn claims_made_at_once_never_overlap(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    for _ in 0..20 {
+        world.publish(&Draft::parked(&[subscription])).await;
+    }
+    let claims = (0..10).map(|_| {
+        let (store, fence) = (world.store.clone(), world.fence);
+        tokio::spawn(async move { store.claim(fence, &[(subscription, 3)]).await.expect("claims") })
+    });
+    let mut seen = HashSet::new();
+    for claims in futures_util::future::join_all(claims).await {
+        for claim in claims.expect("no panic") {
+            assert!(seen.insert(claim.delivery()), "claimed twice: {:?}", claim.delivery());
+        }
+    }
+    assert_eq!(seen.len(), 20);
+    assert_eq!(world.store.owned(world.fence).await.expect("tells").len(), 20);
+}
+
+async fn a_claim_takes_the_oldest_of_each_subscription_up_to_its_share(store: Store) {
+    let world = World::new(store).await;
+    let busy = world.subscribe(&acme()).await.key;
+    let calm = world.subscribe(&acme()).await.key;
+    let mut busy_events = Vec::new();
+    for _ in 0..5 {
+        busy_events.push(world.publish(&Draft::parked(&[busy])).await);
+    }
+    let calm_event = world.publish(&Draft::parked(&[calm])).await;
+    let waiting = world.store.waiting().await.expect("tells");
+    assert_eq!(waiting.iter().map(|one| one.subscription).collect::<Vec<_>>(), [busy, calm]);
+    let claims = world.store.claim(world.fence, &[(busy, 2), (calm, 2)]).await.expect("claims");
+    let mut of_busy: Vec<EventKey> = claims
+        .iter()
+        .filter(|claim| claim.subscription == busy)
+        .map(|claim| claim.event.summary.key)
+        .collect();
+    of_busy.sort_unstable();
+    assert_eq!(of_busy, busy_events[..2]);
+    assert!(claims.iter().any(|claim| claim.event.summary.key == calm_event));
+    assert!(claims.iter().all(|claim| claim.number == 1 && claim.attempts == 0));
+}
+
+async fn a_dead_replica_loses_everything_it_held_and_can_write_no_more(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let fresh = world.publish(&Draft::to(&[subscription])).await;
+    let parked = world.publish(&Draft::parked(&[subscription])).await;
+    let claims = world.store.claim(world.fence, &[(subscription, 9)]).await.expect("claims");
+    assert_eq!(claims.len(), 1);
+
+    let dead = world.store.replicas().await.expect("tells")[0];
+    let (heir, _) = world.store.register().await.expect("registers");
+    assert_eq!(world.store.take_over(&dead).await.expect("takes over"), Some(2));
+    assert_eq!(world.store.take_over(&dead).await.expect("answers"), None, "once");
+
+    let late = settlement(fresh, subscription, Next::Succeeded);
+    let settled = world.store.settle(world.fence, &[late]).await;
+    assert!(matches!(settled, Err(StoreError::Fenced)));
+    let mixed = Settlement { in_due: true, ..settlement(parked, subscription, Next::Succeeded) };
+    let settled = world.store.settle(world.fence, &[mixed]).await;
+    assert!(matches!(settled, Err(StoreError::Fenced)));
+    let stale = world.store.claim(world.fence, &[(subscription, 9)]).await;
+    assert!(matches!(stale, Err(StoreError::Fenced)) || stale.is_ok_and(|claims| claims.is_empty()));
+    let beat = world.store.heartbeat(world.fence, EventKey(0)).await;
+    assert!(matches!(beat, Err(StoreError::Fenced)));
+
+    let claims = world.store.claim(heir, &[(subscription, 9)]).await.expect("claims");
+    let events: HashSet<EventKey> = claims.iter().map(|claim| claim.event.summary.key).collect();
+    assert_eq!(events, HashSet::from([fresh, parked]));
+    assert!(claims.iter().all(|claim| claim.takeovers == 1 && claim.attempts == 0));
+}
+
+async fn a_replica_that_shows_life_is_not_taken_over(store: Store) {
+    let world = World::new(store).await;
+    let seen = world.store.replicas().await.expect("tells")[0];
+    world.execute("UPDATE replica SET heartbeat_at = heartbeat_at + 1", vec![]).await;
+    assert_eq!(world.store.take_over(&seen).await.expect("answers"), None);
+    assert_eq!(world.store.replicas().await.expect("tells").len(), 1);
+}
+
+async fn what_was_settled_is_not_taken_over(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let mut events = Vec::new();
+    for _ in 0..4 {
+        events.push(world.publish(&Draft::to(&[subscription])).await);
+    }
+    let of = |event| DeliveryKey { event, subscription };
+    let failed = || attempt(1, AttemptResult::HttpStatus);
+    world.settle(of(events[0]), attempt(1, AttemptResult::Succeeded), Next::Succeeded).await;
+    world.settle(of(events[1]), failed(), Next::RetryIn(std::time::Duration::ZERO)).await;
+    world.settle(of(events[2]), failed(), Next::Cancelled).await;
+    let dead = world.store.replicas().await.expect("tells")[0];
+    assert_eq!(world.store.take_over(&dead).await.expect("takes over"), Some(1));
+    let mut states = Vec::new();
+    for event in events {
+        states.push(world.store.delivery(&acme(), of(event)).await.expect("is there").state);
+    }
+    let (pending, ended) = (DeliveryState::Pending, DeliveryState::Cancelled);
+    assert_eq!(states, [DeliveryState::Succeeded, pending, ended, pending]);
+}
+
+async fn a_claim_that_was_given_back_cannot_be_settled_by_its_first_owner(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let event = world.publish(&Draft::parked(&[subscription])).await;
+    let first = world.store.claim(world.fence, &[(subscription, 1)]).await.expect("claims");
+    let delivery = DeliveryKey { event, subscription };
+    world.store.disown(world.fence, &[(delivery, first[0].number)]).await.expect("gives back");
+    let second = world.store.claim(world.fence, &[(subscription, 1)]).await.expect("claims");
+    assert_eq!(second[0].number, first[0].number + 1);
+    let release = |claim| Settlement {
+        claim,
+        in_due: true,
+        attempt: None,
+        attempts: 0,
+        ..settlement(event, subscription, Next::Release)
+    };
+    world.store.settle(world.fence, &[release(first[0].number)]).await.expect("changes nothing");
+    assert_eq!(world.store.owned(world.fence).await.expect("tells").len(), 1);
+    world.store.settle(world.fence, &[release(second[0].number)]).await.expect("gives back");
+    assert_eq!(world.store.owned(world.fence).await.expect("tells"), []);
+}
+
+async fn a_spilled_delivery_is_settled_like_any_claimed_one(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let event = world.publish(&Draft::to(&[subscription])).await;
+    let delivery = DeliveryKey { event, subscription };
+    world.store.spill(world.fence, &[delivery]).await.expect("spills");
+    assert_eq!(world.store.owned(world.fence).await.expect("tells"), [(delivery, 0)]);
+    let state = world.store.delivery(&acme(), delivery).await.expect("is there").state;
+    assert_eq!(state, DeliveryState::InFlight);
+    let one = Settlement { in_due: true, ..settlement(event, subscription, Next::Succeeded) };
+    world.store.settle(world.fence, &[one]).await.expect("settles");
+    let state = world.store.delivery(&acme(), delivery).await.expect("is there").state;
+    assert_eq!(state, DeliveryState::Succeeded);
+    assert_eq!(world.store.owned(world.fence).await.expect("tells"), []);
+}
+
+async fn a_cancelled_delivery_is_not_put_back_in_line_by_its_attempt(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let event = world.publish(&Draft::to(&[subscription])).await;
+    let delivery = DeliveryKey { event, subscription };
+    world.store.cancel_delivery(&acme(), delivery).await.expect("cancels");
+    let failed = attempt(1, AttemptResult::Timeout);
+    world.settle(delivery, failed, Next::RetryIn(std::time::Duration::ZERO)).await;
+    let now = world.store.delivery(&acme(), delivery).await.expect("is there");
+    assert_eq!((now.state, now.attempt_count), (DeliveryState::Cancelled, 1));
+    assert_eq!(world.store.waiting().await.expect("tells"), []);
+}
+
+async fn claims_of_lost_answers_can_be_given_back(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    world.publish(&Draft::parked(&[subscription])).await;
+    world.store.claim(world.fence, &[(subscription, 1)]).await.expect("claims");
+    let lost = world.store.owned(world.fence).await.expect("tells");
+    let stranger = Fence { incarnation: world.fence.incarnation + 1, ..world.fence };
+    world.store.disown(stranger, &lost).await.expect("changes nothing");
+    assert_eq!(world.store.waiting().await.expect("tells"), []);
+    world.store.disown(world.fence, &lost).await.expect("gives back");
+    assert_eq!(world.store.waiting().await.expect("tells").len(), 1);
+}
+
+async fn the_waiting_of_an_ended_subscription_end_in_batches(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let mut events = Vec::new();
+    for _ in 0..5 {
+        events.push(world.publish(&Draft::parked(&[subscription])).await);
+    }
+    let clinic = acme();
+    let end = || world.store.end_waiting(&clinic, subscription, None, 3);
+    assert_eq!(end().await.expect("ends"), 3);
+    assert_eq!(end().await.expect("ends"), 2);
+    assert_eq!(end().await.expect("ends"), 0);
+    for event in events {
+        let key = DeliveryKey { event, subscription };
+        let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+        assert_eq!(delivery.state, DeliveryState::Cancelled);
+    }
+}
+
+/// With a long backlog of one subscription, a claim reads only what it takes: the
+/// plan is an index scan of `due_waiting` for each subscription, without a sort.
+#[tokio::test]
+async fn a_claim_does_not_scan_the_backlog_on_postgres() {
+    super::on_postgres("claim_plan", async |store: Store| {
+        let world = World::new(store).await;
+        let fill = "INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts,
+                takeovers, last_chance)
+            SELECT 1 + n % 3, n, n, 0, 0, 0, 0, false FROM generate_series(1, 50000) n";
+        world.execute(fill, vec![]).await;
+        world.execute("ANALYZE due", vec![]).await;
+        let sql = "EXPLAIN SELECT d.* FROM unnest(ARRAY[1, 2]::int8[], ARRAY[5, 5]::int8[])
+                wanted (subscription, rows)
+            CROSS JOIN LATERAL (
+                SELECT subscription_key, event_key FROM due
+                WHERE owner = 0 AND subscription_key = wanted.subscription AND due_at <= 1000000
+                ORDER BY due_at LIMIT wanted.rows FOR UPDATE SKIP LOCKED) d";
+        let rows = world.store.write().query_all_raw(world.store.statement(sql, vec![])).await;
+        let line = |row: &sea_orm::QueryResult| row.try_get_by_index::<String>(0).expect("text");
+        let plan: Vec<String> = rows.expect("explains").iter().map(line).collect();
+        let plan = plan.join("\n");
+        assert!(plan.contains("Index Scan using due_waiting"), "{plan}");
+        assert!(!plan.contains("Sort"), "{plan}");
+    })
+    .await;
+}
+
+fn settlement(event: EventKey, subscription: SubscriptionKey, next: Next) -> Settlement {
+    Settlement {
+        delivery: DeliveryKey { event, subscription },
+        organization: acme(),
+        claim: 0,
+        in_due: false,
+        attempt: Some(attempt(1, AttemptResult::Succeeded)),
+        attempts: 1,
+        next,
+    }
+}

@@ -1,0 +1,87 @@
+//! Commits: everything or nothing, and never behind the routing table's back.
+
+use super::on_both_engines;
+use super::world::{Draft, World, acme};
+use crate::domain::delivery::DeliveryState;
+use crate::domain::id::{DeliveryKey, EventKey};
+use crate::store::{Commit, Committed, Store, StoreError};
+
+on_both_engines! {
+    a_batch_is_stored_whole,
+    nothing_is_stored_when_the_routing_table_moved,
+    nothing_is_stored_when_an_id_is_taken,
+    a_replica_that_left_stores_nothing,
+    after_a_lost_answer_every_stored_delivery_waits,
+}
+
+async fn a_batch_is_stored_whole(store: Store) {
+    let world = World::new(store).await;
+    let fits = world.subscribe(&acme()).await.key;
+    let waits = world.subscribe(&acme()).await.key;
+    let chosen = world.row(&Draft { id: Some("order-1"), ..Draft::to(&[fits]) });
+    let both = Draft { parked: vec![waits], ..Draft::to(&[fits, waits]) };
+    let rows = [chosen, world.row(&both), world.row(&Draft::to(&[]))];
+    assert_eq!(world.commit(&rows).await.expect("commits"), Committed::Stored);
+    let event = rows[1].event.summary.key;
+    for (subscription, state) in [(fits, DeliveryState::InFlight), (waits, DeliveryState::Pending)]
+    {
+        let key = DeliveryKey { event, subscription };
+        let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+        assert_eq!(delivery.state, state);
+    }
+    let asked = [(acme(), "order-1".to_owned()), (acme(), "order-2".to_owned())];
+    let published = world.store.published(&asked).await.expect("looks up");
+    let [one] = published.as_slice() else { panic!("one of the two: {published:?}") };
+    assert_eq!((one.key, one.delivery_count), (rows[0].event.summary.key, 1));
+    assert_eq!(one.content_hash, [7; 32]);
+}
+
+async fn nothing_is_stored_when_the_routing_table_moved(store: Store) {
+    let world = World::new(store).await;
+    let routing_version = world.store.routing_version().await.expect("version");
+    world.subscribe(&acme()).await;
+    let rows = [world.row(&Draft { id: Some("a"), ..Draft::to(&[]) })];
+    let batch = Commit { fence: world.fence, routing_version, events: &rows };
+    assert_eq!(world.store.commit(&batch).await.expect("answers"), Committed::RoutingMoved);
+    assert!(is_missing(&world, rows[0].event.summary.key).await);
+    assert_eq!(world.store.published(&[(acme(), "a".into())]).await.expect("looks up"), []);
+    assert_eq!(world.commit(&rows).await.expect("commits"), Committed::Stored);
+}
+
+async fn nothing_is_stored_when_an_id_is_taken(store: Store) {
+    let world = World::new(store).await;
+    let taken = Draft { id: Some("a"), ..Draft::to(&[]) };
+    world.publish(&taken).await;
+    let rows = [world.row(&Draft { id: Some("b"), ..Draft::to(&[]) }), world.row(&taken)];
+    assert_eq!(world.commit(&rows).await.expect("answers"), Committed::IdTaken);
+    assert!(is_missing(&world, rows[0].event.summary.key).await);
+    // Ids are an organization's own.
+    let elsewhere = Draft { organization: super::world::other(), ..taken };
+    world.publish(&elsewhere).await;
+}
+
+async fn a_replica_that_left_stores_nothing(store: Store) {
+    let world = World::new(store).await;
+    world.store.leave(world.fence).await.expect("leaves");
+    let rows = [world.row(&Draft::to(&[]))];
+    assert!(matches!(world.commit(&rows).await, Err(StoreError::Fenced)));
+    assert!(is_missing(&world, rows[0].event.summary.key).await);
+}
+
+async fn after_a_lost_answer_every_stored_delivery_waits(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let (stored, lost) =
+        (world.row(&Draft::to(&[subscription])), world.row(&Draft::to(&[subscription])));
+    world.commit(std::slice::from_ref(&stored)).await.expect("commits");
+    let event = stored.event.summary.key;
+    let found = world.store.recover_commit(&[stored, lost]).await.expect("answers");
+    assert_eq!(found, [event]);
+    let key = DeliveryKey { event, subscription };
+    let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+    assert_eq!(delivery.state, DeliveryState::Pending);
+}
+
+async fn is_missing(world: &World, key: EventKey) -> bool {
+    world.store.events_by_keys(&[key]).await.expect("looks up").is_empty()
+}

@@ -1,0 +1,171 @@
+//! What people do to deliveries: try ended ones again, cancel open ones.
+
+use std::time::Duration;
+
+use super::on_both_engines;
+use super::world::{Draft, World, acme, attempt, request};
+use crate::domain::attempt::AttemptResult;
+use crate::domain::delivery::{DeadReason, Delivery, DeliveryState};
+use crate::domain::id::{DeliveryKey, SubscriptionKey};
+use crate::domain::subscription::{Subscription, SubscriptionState};
+use crate::store::{Answer, Change, Next, Store, StoreError};
+
+on_both_engines! {
+    a_dead_letter_gets_one_more_attempt,
+    a_delivered_one_can_be_delivered_again,
+    only_ended_ones_can_be_retried,
+    a_retry_needs_a_payload_and_a_subscription_that_takes_events,
+    a_retry_is_made_once_a_request,
+    a_pending_one_is_cancelled,
+    a_cancelled_one_stays_so_when_its_attempt_fails,
+    a_cancellation_wins_over_a_failure_at_the_same_time,
+    ended_ones_cannot_be_cancelled,
+}
+
+const DEAD: Next = Next::Dead(DeadReason::AttemptsExhausted);
+
+async fn a_dead_letter_gets_one_more_attempt(store: Store) {
+    let world = World::new(store).await;
+    let key = dead(&world).await;
+    let again = retry(&world, key).await.expect("retries");
+    assert_eq!(again.state, DeliveryState::Pending);
+    assert_eq!((again.dead_reason, again.end_time, again.attempt_count), (None, None, 1));
+    let claims = world.store.claim(world.fence, &[(key.subscription, 5)]).await.expect("claims");
+    let [claim] = claims.as_slice() else { panic!("one claim: {claims:?}") };
+    assert!(claim.last_chance);
+    assert_eq!((claim.delivery(), claim.attempts), (key, 1));
+}
+
+async fn a_delivered_one_can_be_delivered_again(store: Store) {
+    let world = World::new(store).await;
+    let key = published(&world, Draft::to).await;
+    world.settle(key, attempt(1, AttemptResult::Succeeded), Next::Succeeded).await;
+    assert_eq!(retry(&world, key).await.expect("retries").state, DeliveryState::Pending);
+    world.settle_due(key.subscription, AttemptResult::HttpStatus, DEAD).await;
+    let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+    assert_eq!(delivery.state, DeliveryState::Dead, "what came last counts");
+}
+
+async fn only_ended_ones_can_be_retried(store: Store) {
+    let world = World::new(store).await;
+    for draft in [Draft::to, Draft::parked] {
+        let key = published(&world, draft).await;
+        let refused = retry(&world, key).await;
+        assert!(matches!(refused, Err(StoreError::WrongState(_))), "{refused:?}");
+    }
+    let key = published(&world, Draft::to).await;
+    world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+    assert_eq!(retry(&world, key).await.expect("retries").state, DeliveryState::Pending);
+}
+
+async fn a_retry_needs_a_payload_and_a_subscription_that_takes_events(store: Store) {
+    let world = World::new(store).await;
+    let refused = async |key| {
+        let refused = retry(&world, key).await;
+        assert!(matches!(refused, Err(StoreError::WrongState(_))), "{refused:?}");
+        let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+        assert_eq!(delivery.state, DeliveryState::Dead);
+    };
+    let key = dead(&world).await;
+    set_state(&world, key.subscription, SubscriptionState::Inactive).await;
+    refused(key).await;
+    set_state(&world, key.subscription, SubscriptionState::Paused).await;
+    retry(&world, key).await.expect("waits until it is resumed");
+    let key = dead(&world).await;
+    world.store.delete_subscription(&acme(), key.subscription, None).await.expect("deletes");
+    refused(key).await;
+    let key = dead(&world).await;
+    world.execute("UPDATE event SET payload = NULL", vec![]).await;
+    refused(key).await;
+}
+
+async fn a_retry_is_made_once_a_request(store: Store) {
+    let world = World::new(store).await;
+    let key = dead(&world).await;
+    let retry = async |hash| {
+        let respond = |delivery: &Delivery| format!("{:?}", delivery.state).into_bytes();
+        world.store.retry_delivery(&acme(), key, Some(request("r", hash)), respond).await
+    };
+    assert!(matches!(retry(1).await, Ok(Answer::Now(_))));
+    world.settle_due(key.subscription, AttemptResult::HttpStatus, DEAD).await;
+    let again = retry(1).await;
+    let Ok(Answer::Before { response, secret }) = again else { panic!("made twice: {again:?}") };
+    assert_eq!((response.as_slice(), secret), (b"Pending".as_slice(), None));
+    assert!(matches!(retry(2).await, Err(StoreError::RequestIdReused)));
+    let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+    assert_eq!(delivery.state, DeliveryState::Dead);
+}
+
+async fn a_pending_one_is_cancelled(store: Store) {
+    let world = World::new(store).await;
+    let key = published(&world, Draft::parked).await;
+    let cancelled = world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+    assert_eq!(cancelled.state, DeliveryState::Cancelled);
+    assert!(cancelled.end_time.is_some() && cancelled.dead_reason.is_none());
+    let claims = world.store.claim(world.fence, &[(key.subscription, 5)]).await;
+    assert!(claims.expect("claims").is_empty());
+    let again = world.store.cancel_delivery(&acme(), key).await.expect("is cancelled");
+    assert_eq!(again.end_time, cancelled.end_time);
+}
+
+async fn a_cancelled_one_stays_so_when_its_attempt_fails(store: Store) {
+    let world = World::new(store).await;
+    let key = published(&world, Draft::to).await;
+    world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+    world.settle(key, attempt(1, AttemptResult::HttpStatus), Next::RetryIn(Duration::ZERO)).await;
+    let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+    assert_eq!(delivery.state, DeliveryState::Cancelled);
+    assert_eq!(delivery.attempt_count, 1, "what was sent is on record");
+}
+
+/// Whichever comes first, the delivery is not in line afterwards.
+async fn a_cancellation_wins_over_a_failure_at_the_same_time(store: Store) {
+    let world = World::new(store).await;
+    for _ in 0..20 {
+        let key = published(&world, Draft::to).await;
+        let failed = attempt(1, AttemptResult::HttpStatus);
+        let settled = world.settle(key, failed, Next::RetryIn(Duration::ZERO));
+        let acme = acme();
+        let (cancelled, ()) = tokio::join!(world.store.cancel_delivery(&acme, key), settled);
+        assert_eq!(cancelled.expect("cancels").state, DeliveryState::Cancelled);
+        let delivery = world.store.delivery(&acme, key).await.expect("is there");
+        assert_eq!(delivery.state, DeliveryState::Cancelled);
+    }
+}
+
+async fn ended_ones_cannot_be_cancelled(store: Store) {
+    let world = World::new(store).await;
+    let succeeded = published(&world, Draft::to).await;
+    world.settle(succeeded, attempt(1, AttemptResult::Succeeded), Next::Succeeded).await;
+    for key in [succeeded, dead(&world).await] {
+        let refused = world.store.cancel_delivery(&acme(), key).await;
+        assert!(matches!(refused, Err(StoreError::WrongState(_))), "{refused:?}");
+    }
+}
+
+async fn dead(world: &World) -> DeliveryKey {
+    let key = published(world, Draft::to).await;
+    world.settle(key, attempt(1, AttemptResult::HttpStatus), DEAD).await;
+    key
+}
+
+async fn published(world: &World, draft: fn(&[SubscriptionKey]) -> Draft) -> DeliveryKey {
+    let subscription = world.subscribe(&acme()).await.key;
+    let event = world.publish(&draft(&[subscription])).await;
+    DeliveryKey { event, subscription }
+}
+
+async fn retry(world: &World, key: DeliveryKey) -> Result<Delivery, StoreError> {
+    match world.store.retry_delivery(&acme(), key, None, |_| Vec::new()).await? {
+        Answer::Now(delivery) => Ok(delivery),
+        Answer::Before { .. } => unreachable!("there was no request id"),
+    }
+}
+
+async fn set_state(world: &World, key: SubscriptionKey, state: SubscriptionState) {
+    let change = |mut one: Subscription| -> Result<Change, ()> {
+        one.state = state;
+        Ok(Change::Write(Box::new(one)))
+    };
+    world.store.change_subscription(&acme(), key, None, change).await.expect("changes");
+}

@@ -1,0 +1,80 @@
+//! A certificate authority for the receivers of one test process, and the ways in which
+//! a receiver's certificate can be wrong.
+
+use std::sync::{Arc, LazyLock};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// What kind of certificate a receiver shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Certificate {
+    /// Issued by [`AUTHORITY`] for the receiver's address and names.
+    Good,
+    /// Signed by itself.
+    SelfSigned,
+    /// Issued by the authority for another name.
+    WrongName,
+    /// Issued by the authority, and over since 2001.
+    Expired,
+}
+
+/// Whom the servers under test trust, through `--egress-ca`.
+pub(crate) static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::new);
+
+pub(crate) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names to refuse");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "Hookward test authority");
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
+        Authority { issuer }
+    }
+
+    /// The authority's certificate, for `--egress-ca`.
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// How a receiver with such a certificate serves TLS. Good ones are for
+    /// `127.0.0.1`, `127.0.0.2` and every `*.receiver.example`.
+    pub(crate) fn server(&self, kind: Certificate) -> Arc<ServerConfig> {
+        let names: &[&str] = match kind {
+            Certificate::WrongName => &["somewhere.else.example"],
+            Certificate::Good | Certificate::SelfSigned | Certificate::Expired => {
+                &["127.0.0.1", "127.0.0.2", "*.receiver.example"]
+            }
+        };
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("the names are valid");
+        if kind == Certificate::Expired {
+            params.not_before = date_time_ymd(2000, 1, 1);
+            params.not_after = date_time_ymd(2001, 1, 1);
+        }
+        let key = KeyPair::generate().expect("a key");
+        let certificate = match kind {
+            Certificate::SelfSigned => params.self_signed(&key),
+            Certificate::Good | Certificate::WrongName | Certificate::Expired => {
+                params.signed_by(&key, &self.issuer)
+            }
+        };
+        let certificate = certificate.expect("a certificate").der().clone();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has the default versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("key and certificate belong together");
+        Arc::new(config)
+    }
+}

@@ -1,0 +1,68 @@
+//! Which database a story runs on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tempfile::TempDir;
+
+use super::postgres;
+
+/// A database of its own for one story; processes that share a clone share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine {
+    url: String,
+    /// Working directory of the servers; holds the SQLite file.
+    folder: Arc<TempDir>,
+}
+
+/// Tells the databases of one test process apart.
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+impl Engine {
+    /// A file that does not exist yet.
+    pub(crate) fn sqlite() -> Engine {
+        let folder = TempDir::new().expect("a temporary folder");
+        let url = format!("sqlite:{}", folder.path().join("hookward.db").display());
+        Engine { url, folder: Arc::new(folder) }
+    }
+
+    /// An empty database; `None` where PostgreSQL is not to be tested
+    /// (`HOOKWARD_TEST_POSTGRES`).
+    pub(crate) fn postgres() -> Option<Engine> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let url = postgres::database(&format!("it_{number}"))?;
+        let folder = Arc::new(TempDir::new().expect("a temporary folder"));
+        Some(Engine { url, folder })
+    }
+
+    /// For `--database-url`.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Runs each story on SQLite and on PostgreSQL: `async fn story(engine: Engine)`.
+macro_rules! on_both_engines {
+    ($($story:ident),+ $(,)?) => {$(
+        mod $story {
+            use crate::harness::engine::Engine;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_sqlite() {
+                super::$story(Engine::sqlite()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_postgresql() {
+                let Some(engine) = Engine::postgres() else { return };
+                super::$story(engine).await;
+            }
+        }
+    )+};
+}
+pub(crate) use on_both_engines;

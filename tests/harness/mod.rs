@@ -1,0 +1,18 @@
+//! The words that the integration tests are written in: a real server process, real
+//! receivers, a nameserver and a collector on loopback, and a gRPC client. Nothing of
+//! the product is replaced by a stand-in.
+
+pub(crate) mod admin;
+pub(crate) mod authority;
+pub(crate) mod client;
+pub(crate) mod collector;
+pub(crate) mod engine;
+pub(crate) mod eventually;
+pub(crate) mod nameserver;
+pub(crate) mod postgres;
+pub(crate) mod process;
+pub(crate) mod receiver;
+pub(crate) mod refusal;
+pub(crate) mod service;
+pub(crate) mod signature;
+pub(crate) mod wire;

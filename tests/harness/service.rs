@@ -1,0 +1,170 @@
+//! One server, as an operator would run it: started, killed, stopped, restarted.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+
+use tonic::transport::{Channel, Endpoint};
+
+use super::authority::AUTHORITY;
+use super::client::Organization;
+use super::engine::Engine;
+use super::eventually::eventually;
+use super::process::Process;
+
+/// How to run `hookward serve`. Receivers on 127.0.0.1 may be called and the test
+/// authority is trusted, unless told otherwise; the tests have no other way around the
+/// rules of egress.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    engine: Engine,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    loopback: bool,
+}
+
+pub(crate) struct Service {
+    settings: Settings,
+    process: Process,
+    admin: SocketAddr,
+    channel: Channel,
+}
+
+impl Settings {
+    pub(crate) fn new(engine: Engine) -> Settings {
+        Settings { engine, arguments: Vec::new(), environment: Vec::new(), loopback: true }
+    }
+
+    /// Adds a flag with a value.
+    pub(crate) fn flag(mut self, name: &str, value: &str) -> Settings {
+        self.arguments.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Sets an environment variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Settings {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Opens no address: only public ones may be called.
+    pub(crate) fn public_addresses_only(mut self) -> Settings {
+        self.loopback = false;
+        self
+    }
+
+    /// Starts a server and waits until it is ready.
+    pub(crate) async fn start(self) -> Service {
+        let mut process = self.launch();
+        let (admin, channel) = ready(&mut process).await;
+        Service { settings: self, process, admin, channel }
+    }
+
+    /// Starts a server that is not expected to get ready.
+    pub(crate) fn launch(&self) -> Process {
+        let folder = self.engine.folder();
+        let authority = folder.join("authority.pem");
+        fs::write(&authority, AUTHORITY.pem()).expect("the folder is ours");
+        let mut arguments: Vec<String> = [
+            "serve",
+            "--database-url",
+            self.engine.url(),
+            "--grpc-listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+            "--egress-ca",
+            &authority.display().to_string(),
+        ]
+        .map(str::to_owned)
+        .into();
+        if self.loopback {
+            arguments.extend(["--egress-allow", "127.0.0.1/32"].map(str::to_owned));
+        }
+        arguments.extend(self.arguments.iter().cloned());
+        Process::start(&arguments, &self.environment, folder)
+    }
+}
+
+impl Service {
+    /// A server with the usual settings on a database of its own.
+    pub(crate) async fn start(engine: Engine) -> Service {
+        Settings::new(engine).start().await
+    }
+
+    /// Another server with the same settings on the same database.
+    pub(crate) async fn replica(&self) -> Service {
+        self.settings.clone().start().await
+    }
+
+    /// The words of one organization's caller, at this server.
+    pub(crate) fn organization(&self, name: &str) -> Organization {
+        Organization::new(name, self.channel.clone())
+    }
+
+    /// A connection to the gRPC port.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The settings it runs with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM; does not wait.
+    pub(crate) fn terminate(&self) {
+        self.process.terminate();
+    }
+
+    /// SIGSTOP.
+    pub(crate) fn freeze(&self) {
+        self.process.freeze();
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.process.thaw();
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) async fn ends(&mut self) -> ExitStatus {
+        self.process.ends().await
+    }
+
+    /// Everything it logged and printed.
+    pub(crate) fn written(&self) -> String {
+        self.process.written()
+    }
+
+    /// Starts it again after its end, on the same database and on other ports.
+    pub(crate) async fn restart(&mut self) {
+        self.process = self.settings.launch();
+        (self.admin, self.channel) = ready(&mut self.process).await;
+    }
+}
+
+/// Waits until it serves; its admin port and a connection to its gRPC port.
+async fn ready(process: &mut Process) -> (SocketAddr, Channel) {
+    let line = process.says("hookward is serving gRPC on ").await;
+    let (grpc, admin) = line.split_once(", admin on ").expect("the line names both ports");
+    let grpc: SocketAddr = grpc.parse().expect("an address");
+    let admin: SocketAddr = admin.parse().expect("an address");
+    let endpoint = Endpoint::from_shared(format!("http://{grpc}")).expect("a URL");
+    let channel = eventually("a connection", async || endpoint.connect().await.ok()).await;
+    (admin, channel)
+}

@@ -1,0 +1,33 @@
+//! The promises of `docs/GUARANTEES.md` and the contracts of the four platforms, proved
+//! from outside: each module holds one of them against the real binary.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod at_least_once;
+mod bytes_are_bytes;
+mod catalogue;
+mod contracts_azodha;
+mod contracts_hapihub;
+mod contracts_meetinglawyers;
+mod contracts_standard;
+mod contracts_telegramd;
+mod crash;
+mod durable_ok;
+mod errors;
+mod exact_routing;
+mod forbidden_addresses;
+mod idempotency;
+mod lock;
+mod metrics;
+mod organizations;
+mod paging;
+mod pause;
+mod reflection_health;
+mod refusals;
+mod refusals_of_events;
+mod schedule_floor;
+mod shutdown;
+mod strangers;
+mod takeover;
+mod tracing;

@@ -1,0 +1,122 @@
+//! Promise: one trace leads from the publisher's call through the commit and the attempt
+//! to the receiver, over OTLP and W3C trace context.
+
+use std::collections::BTreeSet;
+
+use hookward::grpc::pb;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use pb::delivery::State;
+
+use crate::harness::client::event;
+use crate::harness::collector::Collector;
+use crate::harness::engine::{Engine, on_both_engines};
+use crate::harness::eventually::eventually;
+use crate::harness::receiver::Receiver;
+use crate::harness::service::{Service, Settings};
+
+on_both_engines!(a_published_trace_goes_on_to_the_receiver_and_to_the_collector);
+
+const TRACE: [u8; 16] = *b"\x0a\xf7\x65\x19\x16\xcd\x43\xdd\x84\x48\xeb\x21\x1c\x80\x31\x9c";
+const TRACE_HEX: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: [u8; 8] = *b"\xb7\xad\x6b\x71\x69\x20\x33\x31";
+const PARENT_HEX: &str = "b7ad6b7169203331";
+
+async fn a_published_trace_goes_on_to_the_receiver_and_to_the_collector(engine: Engine) {
+    let collector = Collector::start().await;
+    let service = Settings::new(engine)
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
+        .env("OTEL_BSP_SCHEDULE_DELAY", "100")
+        .start()
+        .await;
+    let clinic = service.organization("clinic");
+    let receiver = Receiver::answering([503, 200]).await;
+    let subscribed = clinic.subscribe(&receiver, "standard", "*").await;
+    let patient = "patient-4711";
+    let event = pb::Event {
+        subject: patient.to_owned(),
+        ..event("invoice.paid", r#"{"name":"Robin Example"}"#)
+    };
+
+    let id = publish_traced(&service, event).await;
+
+    let delivery = clinic.delivery_of(&id).reaches(State::Succeeded).await;
+    let sent: Vec<String> = receiver
+        .requests()
+        .iter()
+        .map(|request| {
+            let parent = request.header("traceparent").expect("it is sent");
+            assert_eq!(request.header("baggage"), None);
+            assert_eq!(&parent[..36], format!("00-{TRACE_HEX}-"));
+            assert_ne!(&parent[36..52], PARENT_HEX, "the attempt's span, not the publisher's");
+            parent[36..52].to_owned()
+        })
+        .collect();
+    assert_eq!(sent.len(), 2);
+    assert_ne!(sent[0], sent[1], "each attempt has its span");
+    for attempt in clinic.attempts(&delivery.id).await {
+        assert_eq!(attempt.trace_id, TRACE_HEX);
+    }
+
+    let spans = eventually("server span and both attempts in one trace", async || {
+        let spans = collector.trace(&TRACE);
+        let ids: BTreeSet<String> = spans.iter().map(|span| hex(&span.span_id)).collect();
+        let server = spans.iter().any(|span| span.kind() == SpanKind::Server);
+        (server && sent.iter().all(|id| ids.contains(id))).then_some(spans)
+    })
+    .await;
+    check_tree(&spans);
+    let server = spans.iter().find(|span| span.kind() == SpanKind::Server).expect("seen above");
+    assert_eq!(server.name, "hookward.v1.EventService/PublishEvents");
+    for id in &sent {
+        let attempt = spans.iter().find(|span| hex(&span.span_id) == *id).expect("seen above");
+        assert_eq!((&*attempt.name, attempt.kind()), ("POST", SpanKind::Client));
+    }
+    let written = format!("{spans:?}{}", service.written());
+    for secret in [patient, "Robin", &subscribed.secret] {
+        assert!(!written.contains(secret), "neither spans nor logs hold {secret}");
+    }
+}
+
+/// Every span hangs on another one of the trace, the first on the publisher's.
+fn check_tree(spans: &[Span]) {
+    let ids: BTreeSet<&[u8]> = spans.iter().map(|span| &*span.span_id).collect();
+    for span in spans {
+        let parent = &*span.parent_span_id;
+        assert!(parent == PARENT || ids.contains(parent), "{} hangs in the air", span.name);
+    }
+}
+
+async fn publish_traced(service: &Service, event: pb::Event) -> String {
+    let clinic = service.organization("clinic");
+    let mut request = tonic::Request::new(pb::PublishEventsRequest {
+        organization_id: clinic.name(),
+        events: vec![event],
+    });
+    let context = format!("00-{TRACE_HEX}-{PARENT_HEX}-01");
+    request.metadata_mut().insert("traceparent", context.parse().expect("ASCII"));
+    let response = clinic.events().publish_events(request).await.expect("it keeps the rules");
+    response.into_inner().results.remove(0).event_id
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A collector that is away delays nothing.
+#[tokio::test]
+async fn without_a_collector_events_are_delivered_all_the_same() {
+    let settings = Settings::new(Engine::sqlite());
+    // Nobody listens on port 9 (discard).
+    let settings = settings.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+    let mut service = settings.start().await;
+    let clinic = service.organization("clinic");
+    let receiver = Receiver::answering([200]).await;
+    clinic.subscribe(&receiver, "standard", "*").await;
+    for _ in 0..20 {
+        clinic.publish("invoice.paid", "{}").await;
+    }
+    receiver.received(20).await;
+    service.terminate();
+    assert!(service.ends().await.success());
+}

@@ -76,8 +76,10 @@ async fn accept(listener: TcpListener, arrivals: Shared) {
         arrivals.lock().unwrap_or_else(PoisonError::into_inner).tally.connections += 1;
         let arrivals = Arc::clone(&arrivals);
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, &arrivals).await {
-                eprintln!("receiver: {error:#}");
+            match serve(stream, &arrivals).await {
+                // Senders that end are killed: no close is too rude.
+                Err(error) if !error.is::<std::io::Error>() => eprintln!("receiver: {error:#}"),
+                Ok(()) | Err(_) => {}
             }
         });
     }

@@ -13,6 +13,7 @@ use crate::protocol::Style;
 use crate::report::Row;
 use crate::report::Target;
 use crate::service::Service;
+use crate::worker::Worker;
 
 /// Of the issue that asked for this benchmark.
 const BATCHED_RATIO_MIN: f64 = 0.20;
@@ -51,14 +52,15 @@ pub(crate) fn on_store(
     let short = [Scenario::Steady, Scenario::Batched, Scenario::Unary];
     if short.into_iter().any(|part| asked.holds(part)) {
         let Some(mut service) = start(&bench.options, store, results)? else { return Ok(false) };
+        let mut load = bench.load(&service)?;
         if asked.holds(Scenario::Steady) {
-            steady(bench, &service, results)?;
+            steady(bench, &service, &mut load, results)?;
         }
         if asked.holds(Scenario::Batched) {
-            batched(bench, &service, results)?;
+            batched(bench, &service, &mut load, results)?;
         }
         if asked.holds(Scenario::Unary) {
-            unary(bench, &service, results)?;
+            unary(bench, &service, &mut load, results)?;
         }
         if bench.options.keep {
             service.keep();
@@ -66,7 +68,8 @@ pub(crate) fn on_store(
     }
     if asked.holds(Scenario::History) {
         let Some(mut service) = start(&bench.options, store, results)? else { return Ok(false) };
-        history(bench, &service, results)?;
+        let mut load = bench.load(&service)?;
+        history(bench, &service, &mut load, results)?;
         if bench.options.keep {
             service.keep();
         }
@@ -88,14 +91,18 @@ fn start(
     Ok(service)
 }
 
-fn steady(bench: &mut Bench, service: &Service, results: &mut Results) -> anyhow::Result<()> {
-    let mut load = bench.load(service)?;
+fn steady(
+    bench: &mut Bench,
+    service: &Service,
+    load: &mut Worker,
+    results: &mut Results,
+) -> anyhow::Result<()> {
     let style = Style::Open { per_second: bench.options.rate };
-    bench.warm_up(service, &mut load, style)?;
+    bench.warm_up(service, load, style)?;
     let mut found = Vec::new();
     for _ in 0..bench.options.repeat {
         let seconds = Some(bench.options.steady_seconds);
-        found.push(bench.publish(service, &mut load, style, seconds, None)?);
+        found.push(bench.publish(service, load, style, seconds, None)?);
     }
     let name = format!("steady {}/s", bench.options.rate);
     let row = results.add(service.store.name(), &name, &found, None);
@@ -114,15 +121,19 @@ fn steady(bench: &mut Bench, service: &Service, results: &mut Results) -> anyhow
     Ok(())
 }
 
-fn batched(bench: &mut Bench, service: &Service, results: &mut Results) -> anyhow::Result<()> {
-    let mut load = bench.load(service)?;
+fn batched(
+    bench: &mut Bench,
+    service: &Service,
+    load: &mut Worker,
+    results: &mut Results,
+) -> anyhow::Result<()> {
     let style = batches(&bench.options);
-    bench.warm_up(service, &mut load, style)?;
+    bench.warm_up(service, load, style)?;
     let (mut found, mut limits) = (Vec::new(), Vec::new());
     for _ in 0..bench.options.repeat {
         limits.push(bench.bare()?);
         let seconds = Some(bench.options.seconds);
-        found.push(bench.publish(service, &mut load, style, seconds, None)?);
+        found.push(bench.publish(service, load, style, seconds, None)?);
     }
     let limit = results.add("-", "bare limit", &limits, None).delivered_per_s;
     let name = format!("batches of {}", bench.options.batch);
@@ -133,16 +144,20 @@ fn batched(bench: &mut Bench, service: &Service, results: &mut Results) -> anyho
     Ok(())
 }
 
-fn unary(bench: &mut Bench, service: &Service, results: &mut Results) -> anyhow::Result<()> {
-    let mut load = bench.load(service)?;
+fn unary(
+    bench: &mut Bench,
+    service: &Service,
+    load: &mut Worker,
+    results: &mut Results,
+) -> anyhow::Result<()> {
     for callers in bench.options.clients.clone() {
         let style = Style::Closed { callers, batch: 1 };
-        bench.warm_up(service, &mut load, style)?;
+        bench.warm_up(service, load, style)?;
         let (mut found, mut limits) = (Vec::new(), Vec::new());
         for _ in 0..bench.options.repeat {
             limits.push(bench.bare()?);
             let seconds = Some(bench.options.seconds);
-            found.push(bench.publish(service, &mut load, style, seconds, None)?);
+            found.push(bench.publish(service, load, style, seconds, None)?);
         }
         let limit = median(limits.iter().map(|found| found.delivered_per_s));
         let name = format!("unary, {callers} callers");
@@ -152,21 +167,25 @@ fn unary(bench: &mut Bench, service: &Service, results: &mut Results) -> anyhow:
 }
 
 /// Really published and really delivered, by the process that is then measured.
-fn history(bench: &mut Bench, service: &Service, results: &mut Results) -> anyhow::Result<()> {
-    let mut load = bench.load(service)?;
+fn history(
+    bench: &mut Bench,
+    service: &Service,
+    load: &mut Worker,
+    results: &mut Results,
+) -> anyhow::Result<()> {
     let style = batches(&bench.options);
     let (seconds, events) = (Some(bench.options.seconds), bench.options.history);
-    bench.warm_up(service, &mut load, style)?;
+    bench.warm_up(service, load, style)?;
     let mut young = Vec::new();
     for _ in 0..bench.options.repeat {
-        young.push(bench.publish(service, &mut load, style, seconds, None)?);
+        young.push(bench.publish(service, load, style, seconds, None)?);
     }
     eprintln!("{}: filling with {events} deliveries", service.store.name());
-    let filling = bench.publish(service, &mut load, style, None, Some(events))?;
+    let filling = bench.publish(service, load, style, None, Some(events))?;
     results.lost += filling.lost;
     let mut old = Vec::new();
     for _ in 0..bench.options.repeat {
-        old.push(bench.publish(service, &mut load, style, seconds, None)?);
+        old.push(bench.publish(service, load, style, seconds, None)?);
     }
     let store = service.store.name();
     let before = results.add(store, "batches, young database", &young, None).delivered_per_s;

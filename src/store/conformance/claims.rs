@@ -87,7 +87,9 @@ async fn a_dead_replica_loses_everything_it_held_and_can_write_no_more(store: St
     let settled = world.store.settle(world.fence, &[mixed]).await;
     assert!(matches!(settled, Err(StoreError::Fenced)));
     let stale = world.store.claim(world.fence, &[(subscription, 9)]).await;
-    assert!(matches!(stale, Err(StoreError::Fenced)) || stale.is_ok_and(|claims| claims.is_empty()));
+    assert!(
+        matches!(stale, Err(StoreError::Fenced)) || stale.is_ok_and(|claims| claims.is_empty())
+    );
     let beat = world.store.heartbeat(world.fence, EventKey(0)).await;
     assert!(matches!(beat, Err(StoreError::Fenced)));
 

@@ -14,7 +14,6 @@ mod machine;
 mod measure;
 mod options;
 mod payload;
-#[expect(unreachable_pub, reason = "the file is a module of integration tests too")]
 #[path = "../../tests/harness/postgres.rs"]
 mod postgres;
 mod protocol;

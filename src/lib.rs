@@ -3,8 +3,10 @@
 //! The rooms and their floors are described in `docs/ARCHITECTURE.md` and kept
 //! by `tests/tidy.rs`.
 
+pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod config;
 pub mod dispatcher;
 pub mod domain;
 pub mod egress;
@@ -16,4 +18,5 @@ pub mod metrics;
 pub mod permits;
 pub mod routing;
 pub mod store;
+pub mod telemetry;
 pub mod trace;

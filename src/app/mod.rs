@@ -6,6 +6,7 @@ mod engine_tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -13,29 +14,23 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::engine::Engine;
-use crate::admin::{self, Readiness};
+use crate::admin::{self, NotReady, Readiness};
 use crate::config::{Role, Settings};
 use crate::domain::catalog::Catalog;
-use crate::domain::profile::Profiles;
-use crate::egress::{self, Egress};
+use crate::egress::Egress;
 use crate::grpc;
-use crate::intake;
 use crate::metrics::Metrics;
-use crate::permits::InFlightLimits;
 use crate::store::{Store, StoreError};
 
-/// Payload bytes that may wait to be committed.
-const QUEUE_BYTES: u32 = 64 * 1024 * 1024;
 /// How long a call under way may take to end once the service stops.
 const CALLS_GRACE: Duration = Duration::from_secs(5);
-/// How often readiness is judged.
-const READINESS_PERIOD: Duration = Duration::from_millis(500);
 
 /// A running service.
 pub struct App {
     engine: Engine,
     health: grpc::Health,
     readiness: Readiness,
+    draining: Arc<AtomicBool>,
     grpc_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
     grace: Duration,
@@ -66,16 +61,9 @@ impl App {
     ///
     /// See [`StartError`]; nothing goes on running then.
     pub async fn start(settings: Settings, metrics: Metrics) -> Result<App, StartError> {
-        let unusable = |error: &dyn std::fmt::Display| StartError::Settings(error.to_string());
-        let profiles = Profiles::with_folder(settings.profiles.clone());
-        let profiles = Arc::new(profiles.map_err(|error| unusable(&error))?);
-        let policy = settings.egress.policy.clone();
-        let egress = egress::Settings {
-            nameservers: settings.egress.nameservers.clone(),
-            ca_files_pem: settings.egress.ca_files_pem.clone(),
-            ..egress::Settings::new(policy.clone())
-        };
-        let egress = Egress::new(egress).map_err(|error| unusable(&error))?;
+        let policy = Arc::new(settings.egress.policy.clone());
+        let egress = Egress::new(settings.egress)
+            .map_err(|error| StartError::Settings(error.to_string()))?;
         // Listen first: a port that is taken should not cost a replica's registration.
         let serves = settings.role != Role::Dispatch;
         let grpc_listener = match serves {
@@ -88,18 +76,14 @@ impl App {
         };
         let store = Store::open(&settings.database).await?;
         let engine = engine::Settings {
-            intake: intake::Settings {
-                queue_events: settings.publish_queue_events,
-                queue_bytes: QUEUE_BYTES,
-            },
-            in_flight: InFlightLimits {
-                organization: settings.max_in_flight_organization,
-                replica: settings.max_in_flight_replica,
-            },
+            intake: settings.intake,
+            in_flight: settings.in_flight,
             dispatches: settings.role != Role::Api,
         };
+        let profiles = settings.profiles;
         let engine =
             Engine::start(store, Arc::clone(&profiles), egress, metrics.clone(), engine).await?;
+        let draining = Arc::new(AtomicBool::new(false));
         let context = grpc::Context {
             store: engine.store.clone(),
             intake: engine.intake.clone(),
@@ -107,17 +91,18 @@ impl App {
             lease: engine.lease.clone(),
             profiles,
             catalog: Catalog::built_in(),
-            policy: Arc::new(policy),
+            policy,
             limits: grpc::Limits { payload_bytes_max: settings.payload_bytes_max },
             access: grpc::Access,
         };
         let mut app = App {
-            engine,
             health: grpc::Health::starting().await,
-            readiness: Readiness::default(),
+            readiness: readiness(&engine, &draining),
+            draining,
             grpc_address: address(grpc_listener.as_ref()),
             admin_address: address(admin_listener.as_ref()),
-            grace: settings.shutdown_grace,
+            engine,
+            grace: settings.grace,
             stop_calls: CancellationToken::new(),
             stop_watching: CancellationToken::new(),
             calls: None,
@@ -146,7 +131,7 @@ impl App {
     /// Stops in order: no new calls, what was taken in is committed, requests under
     /// way are finished within the grace period, the rest is given back.
     pub async fn stop(self) {
-        self.readiness.drain();
+        self.draining.store(true, Ordering::SeqCst);
         self.health.set_all(false).await;
         self.stop_calls.cancel();
         if let Some(calls) = self.calls
@@ -191,32 +176,22 @@ impl App {
                 }
             }));
         }
-        let judge = judge_readiness(
-            self.engine.lease.clone(),
-            self.engine.routing.clone(),
-            self.readiness.clone(),
-            self.stop_watching.clone(),
-        );
-        self.watching.push(tokio::spawn(judge));
     }
 }
 
-/// Ready means: the database was heard lately, and the lease is held.
-async fn judge_readiness(
-    lease: crate::lease::Lease,
-    routing: crate::routing::Routing,
-    readiness: Readiness,
-    stop: CancellationToken,
-) {
-    let mut rhythm = tokio::time::interval(READINESS_PERIOD);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = rhythm.tick() => {}
-        }
-        readiness.set_database(routing.is_fresh());
-        readiness.set_lease(lease.is_trusted());
-    }
+/// Ready means: the database was heard lately, the lease is held, and the end is not
+/// near.
+fn readiness(engine: &Engine, draining: &Arc<AtomicBool>) -> Readiness {
+    let (lease, routing) = (engine.lease.clone(), engine.routing.clone());
+    let draining = Arc::clone(draining);
+    Readiness::new(move || {
+        let checks = [
+            (draining.load(Ordering::SeqCst), NotReady::Draining),
+            (!routing.is_fresh(), NotReady::DatabaseAway),
+            (!lease.is_trusted(), NotReady::LeaseLost),
+        ];
+        checks.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
+    })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -3,5 +3,120 @@
 pub mod demo;
 pub mod listen;
 pub mod receiver;
+pub mod serve;
 pub mod terminal;
 pub mod verifier;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::StartError;
+use crate::config::{DatabaseArguments, Faults, ServeArguments, Settings};
+use crate::store::StoreError;
+use crate::telemetry::TelemetryError;
+
+/// The command line was not understood (sysexits.h).
+const EXIT_USAGE: u8 = 64;
+/// The settings, or what they point at, cannot be used (sysexits.h).
+const EXIT_CONFIG: u8 = 78;
+
+/// Durable, signed webhook delivery for healthcare platforms.
+#[derive(Debug, Parser)]
+#[command(name = "hookward", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the main job at work: events in over gRPC, signed webhooks out
+    Demo(demo::Arguments),
+    /// Run a receiver that verifies and shows what arrives
+    Listen(listen::Arguments),
+    /// Bring a database to this version
+    Migrate(DatabaseArguments),
+    /// Run the service
+    Serve(Box<ServeArguments>),
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The settings have faults.
+    #[error("{0}")]
+    Settings(#[from] Faults),
+    /// The service cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Logs and traces.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// Signals or standard output.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A command for people.
+    #[error("{0:#}")]
+    Command(#[from] anyhow::Error),
+    /// The demo ran, and not all of it held.
+    #[error("the demo did not hold")]
+    Demo,
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        let config = match self {
+            Failure::Settings(_) | Failure::Telemetry(_) => true,
+            Failure::Start(error) => match error {
+                StartError::Settings(_) | StartError::Store(StoreError::Setup(_)) => true,
+                StartError::Listen(..) | StartError::Store(_) => false,
+            },
+            Failure::Store(error) => matches!(error, StoreError::Setup(_)),
+            Failure::Io(_) | Failure::Command(_) | Failure::Demo => false,
+        };
+        if config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+    }
+}
+
+/// Runs the command that this process was called with.
+pub async fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing is left to be told when standard error is gone.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match execute(arguments.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // As above.
+            let _ = writeln!(std::io::stderr(), "hookward: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+async fn execute(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Demo(arguments) => match demo::demo(arguments).await? {
+            true => Ok(()),
+            false => Err(Failure::Demo),
+        },
+        Command::Listen(arguments) => Ok(listen::listen(arguments).await?),
+        Command::Migrate(arguments) => serve::migrate(&arguments).await,
+        Command::Serve(arguments) => serve::serve(Settings::read(&arguments)?).await,
+    }
+}
+
+fn say(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}

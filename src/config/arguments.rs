@@ -1,0 +1,172 @@
+//! Which settings there are, as flags and as variables of the environment.
+//!
+//! Values are texts here and read in [`super`], so that all faults can be reported
+//! together. The first paragraph of each comment is what `-h` shows.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+/// Settings of `hookward serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArguments {
+    #[command(flatten)]
+    pub(super) database: DatabaseArguments,
+    /// Most connections to PostgreSQL.
+    ///
+    /// Too low: calls wait for each other. Too high: PostgreSQL's max_connections runs
+    /// out; count every replica. SQLite does not use it.
+    #[arg(long, env = "HOOKWARD_DATABASE_CONNECTIONS", hide_env_values = true)]
+    #[arg(value_name = "COUNT", default_value = "16")]
+    pub(super) database_connections: String,
+    /// Address and port of the gRPC API.
+    ///
+    /// Port 0 takes any free one. Other than loopback needs --insecure-no-auth.
+    #[arg(long, env = "HOOKWARD_GRPC_LISTEN", hide_env_values = true)]
+    #[arg(value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
+    pub(super) grpc_listen: String,
+    /// Address and port of /healthz, /readyz and /metrics, or off.
+    ///
+    /// Who reaches it sees counts and times, never whose events they are.
+    #[arg(long, env = "HOOKWARD_ADMIN_LISTEN", hide_env_values = true)]
+    #[arg(value_name = "IP:PORT|off", default_value = "127.0.0.1:8080")]
+    pub(super) admin_listen: String,
+    /// What this process does: all, api or dispatch.
+    ///
+    /// api answers calls and leaves sending to others; dispatch sends and answers no
+    /// calls. Deliveries wait for ever where no process dispatches.
+    #[arg(long, env = "HOOKWARD_ROLE", hide_env_values = true)]
+    #[arg(value_name = "ROLE", default_value = "all")]
+    pub(super) role: String,
+    /// Serve gRPC to whoever reaches it, also beyond loopback.
+    ///
+    /// There are no credentials yet: every caller may read and change everything of every
+    /// organization. Only where something else keeps strangers away.
+    #[arg(long, env = "HOOKWARD_INSECURE_NO_AUTH", hide_env_values = true)]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub(super) insecure_no_auth: bool,
+    /// Address or network, with ports if not all, that may be called although it is not
+    /// public, also with plain http. Repeatable.
+    ///
+    /// Such as 10.1.0.0/16:443,8443 or [fd00::]/8:443. Several in one value are separated
+    /// by spaces or semicolons; commas separate ports. Too wide: subscriptions reach into
+    /// your own network.
+    #[arg(long, env = "HOOKWARD_EGRESS_ALLOW", hide_env_values = true)]
+    #[arg(value_name = "CIDR[:PORTS]")]
+    pub(super) egress_allow: Vec<String>,
+    /// Network that is never called, whatever else is said. Repeatable.
+    ///
+    /// For public addresses of your own. Several in one value are separated by spaces or
+    /// semicolons.
+    #[arg(long, env = "HOOKWARD_EGRESS_DENY", hide_env_values = true)]
+    #[arg(value_name = "CIDR")]
+    pub(super) egress_deny: Vec<String>,
+    /// PEM file of a certificate authority to trust besides the public ones. Repeatable.
+    ///
+    /// Several in one value are separated by semicolons. Read at start.
+    #[arg(long, env = "HOOKWARD_EGRESS_CA", hide_env_values = true)]
+    #[arg(value_name = "FILE")]
+    pub(super) egress_ca: Vec<String>,
+    /// Name server to ask for receivers' addresses, instead of the system's. Repeatable.
+    ///
+    /// Port 53 unless given. Several in one value are separated by spaces or semicolons.
+    #[arg(long, env = "HOOKWARD_EGRESS_NAMESERVER", hide_env_values = true)]
+    #[arg(value_name = "IP[:PORT]")]
+    pub(super) egress_nameserver: Vec<String>,
+    /// Folder of your own wire profiles, one .toml file each.
+    ///
+    /// Read at start; every replica needs the same ones. A subscription whose profile is
+    /// missing is not sent to.
+    #[arg(long, env = "HOOKWARD_PROFILES", hide_env_values = true, value_name = "FOLDER")]
+    pub(super) profiles: Option<PathBuf>,
+    /// Do not describe the API to gRPC clients that ask (server reflection).
+    #[arg(long, env = "HOOKWARD_NO_REFLECTION", hide_env_values = true)]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub(super) no_reflection: bool,
+    /// Largest payload of an event, in bytes; at most 1MiB.
+    ///
+    /// Too low: publishers are refused. Too high: fewer deliveries fit into memory, and
+    /// receivers may refuse what is large.
+    #[arg(long, env = "HOOKWARD_PAYLOAD_BYTES_MAX", hide_env_values = true)]
+    #[arg(value_name = "BYTES", default_value = "256KiB")]
+    pub(super) payload_bytes_max: String,
+    /// Events that may wait to be committed.
+    ///
+    /// Too low: bursts are refused with RESOURCE_EXHAUSTED. Too high: memory, and callers
+    /// wait until their deadline instead of being told to come back.
+    #[arg(long, env = "HOOKWARD_PUBLISH_QUEUE_EVENTS", hide_env_values = true)]
+    #[arg(value_name = "COUNT", default_value = "4096")]
+    pub(super) publish_queue_events: String,
+    /// Payload bytes that may wait to be committed.
+    ///
+    /// Bounds memory where payloads are large, as --publish-queue-events does where they
+    /// are small.
+    #[arg(long, env = "HOOKWARD_PUBLISH_QUEUE_BYTES", hide_env_values = true)]
+    #[arg(value_name = "BYTES", default_value = "64MiB")]
+    pub(super) publish_queue_bytes: String,
+    /// Requests to receivers that may be under way in this process.
+    ///
+    /// Too low: slow receivers hold up the others. Too high: memory, and file descriptors
+    /// run out (ulimit -n).
+    #[arg(long, env = "HOOKWARD_MAX_IN_FLIGHT_REPLICA", hide_env_values = true)]
+    #[arg(value_name = "COUNT", default_value = "512")]
+    pub(super) max_in_flight_replica: String,
+    /// Requests of one organization that may be under way in this process.
+    ///
+    /// Too low: a busy organization's deliveries wait although there is room. Too high:
+    /// one with slow receivers takes the room of the others.
+    #[arg(long, env = "HOOKWARD_MAX_IN_FLIGHT_ORGANIZATION", hide_env_values = true)]
+    #[arg(value_name = "COUNT", default_value = "128")]
+    pub(super) max_in_flight_organization: String,
+    /// Longest that requests under way may hold up the end after SIGTERM, from 0s to 10m.
+    ///
+    /// Too low: what was cut off is sent again by another replica, or after the next
+    /// start. Too high: the orchestrator kills first; stay below its own grace period.
+    #[arg(long, env = "HOOKWARD_SHUTDOWN_GRACE", hide_env_values = true)]
+    #[arg(value_name = "TIME", default_value = "20s")]
+    pub(super) shutdown_grace: String,
+    #[command(flatten)]
+    pub(super) log: LogArguments,
+}
+
+/// Which database.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseArguments {
+    /// sqlite:PATH for one process, postgres://USER:PASSWORD@HOST/NAME for several.
+    ///
+    /// A SQLite file is made if it is missing. A password here can be seen in the process
+    /// list: prefer the variable, or --database-url-file.
+    #[arg(long, env = "HOOKWARD_DATABASE_URL", hide_env_values = true)]
+    #[arg(value_name = "URL", default_value = "sqlite:hookward.db")]
+    pub(super) database_url: String,
+    /// File that holds the URL; wins over --database-url.
+    #[arg(long, env = "HOOKWARD_DATABASE_URL_FILE", hide_env_values = true)]
+    #[arg(value_name = "FILE")]
+    pub(super) database_url_file: Option<PathBuf>,
+}
+
+/// What is logged and exported.
+#[derive(Args, Clone, Debug)]
+pub struct LogArguments {
+    /// How a line of the log looks: people or json.
+    #[arg(long, env = "HOOKWARD_LOG_FORMAT", hide_env_values = true)]
+    #[arg(value_name = "FORMAT", default_value = "people")]
+    pub(super) log_format: String,
+    /// What is logged: off, error, warn, info, debug or trace, or directives.
+    ///
+    /// A level is about Hookward's own lines; libraries log warnings only. Directives, such
+    /// as hookward::dispatcher=debug,warn, are those of tracing-subscriber's EnvFilter and
+    /// can open the libraries too: at debug and trace these write what peers send, which
+    /// may be patient data.
+    #[arg(long, env = "HOOKWARD_LOG", hide_env_values = true)]
+    #[arg(value_name = "FILTER", default_value = "info")]
+    pub(super) log: String,
+    /// http:// URL of an OpenTelemetry collector (OTLP over gRPC, most often port 4317).
+    ///
+    /// Without it no traces are made, at no cost. OTEL_SERVICE_NAME,
+    /// OTEL_RESOURCE_ATTRIBUTES and OTEL_TRACES_SAMPLER are respected.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true)]
+    #[arg(value_name = "URL")]
+    pub(super) otlp_endpoint: Option<String>,
+}

@@ -1,0 +1,296 @@
+//! Settings: from flags and the environment to typed values, checked all at once.
+//!
+//! [`arguments`] says which settings there are; here each is read and checked, and every
+//! fault is reported, not only the first. `docs/CONFIGURATION.md` holds the same table as
+//! `--help`; a test compares them.
+
+mod arguments;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::arguments::{DatabaseArguments, LogArguments, ServeArguments};
+
+use crate::domain::address::{AddressPolicy, Cidr, EgressAllow};
+use crate::domain::event_rules::PAYLOAD_BYTES_CEILING;
+use crate::domain::profile::Profiles;
+use crate::egress;
+use crate::intake;
+use crate::permits::InFlightLimits;
+use crate::store;
+use crate::telemetry;
+use crate::telemetry::LogFormat;
+
+/// Connections that `migrate` needs.
+const MIGRATE_CONNECTIONS: u32 = 2;
+/// The most that can be waited for in bytes; the queue counts them in 32 bits.
+const QUEUE_BYTES_MAX: u64 = 4_000_000_000;
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Both.
+    All,
+    /// Answers calls; sends nothing.
+    Api,
+    /// Sends; answers no calls.
+    Dispatch,
+}
+
+/// Everything that `serve` is told. Not to be printed: the database's URL may hold a
+/// password.
+pub struct Settings {
+    /// Which database, and how many connections to it.
+    pub database: store::Settings,
+    /// Where gRPC is served. Loopback, unless the operator insists.
+    pub grpc_listen: SocketAddr,
+    /// Where the admin port is, if anywhere.
+    pub admin_listen: Option<SocketAddr>,
+    /// What this process does.
+    pub role: Role,
+    /// How receivers are reached.
+    pub egress: egress::Settings,
+    /// The built-in wire profiles and the operator's.
+    pub profiles: Arc<Profiles>,
+    /// Whether the server describes itself to gRPC clients.
+    pub reflection: bool,
+    /// Largest payload of an event, in bytes.
+    pub payload_bytes_max: usize,
+    /// How much may wait to be committed.
+    pub intake: intake::Settings,
+    /// How many requests may be under way.
+    pub in_flight: InFlightLimits,
+    /// Longest that requests under way may hold up the end.
+    pub grace: Duration,
+    /// What is logged and exported.
+    pub telemetry: telemetry::Settings,
+}
+
+/// Everything that is wrong with the settings, a line each. Values are left out: one may
+/// be a password.
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+pub struct Faults(Vec<String>);
+
+impl Faults {
+    /// One line for each fault.
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        &self.0
+    }
+
+    /// The value, or a note of what is wrong with `flag`.
+    fn note<T, E: fmt::Display>(&mut self, flag: &str, read: Result<T, E>) -> Option<T> {
+        match read {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.0.push(format!("--{flag}: {why}"));
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0.join("\n"))
+    }
+}
+
+impl Settings {
+    /// Reads and checks what `serve` was told, and the files that it names.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong.
+    pub fn read(arguments: &ServeArguments) -> Result<Settings, Faults> {
+        let faults = &mut Faults::default();
+        let connections = value::count(&arguments.database_connections, 2, 1000);
+        let connections = faults.note("database-connections", connections);
+        let target = read_target(&arguments.database, faults);
+        let grpc_listen = read_grpc_listen(arguments, faults);
+        let admin_listen = match arguments.admin_listen.as_str() {
+            "off" => Some(None),
+            text => faults.note("admin-listen", value::listen(text)).map(Some),
+        };
+        let role = faults.note("role", role(&arguments.role));
+        let egress = read_egress(arguments, faults);
+        let profiles = read_profiles(arguments.profiles.as_deref(), faults);
+        let payload =
+            value::bytes(&arguments.payload_bytes_max, 1024, PAYLOAD_BYTES_CEILING as u64);
+        let payload_bytes_max = faults.note("payload-bytes-max", payload);
+        let intake = read_intake(arguments, faults);
+        let in_flight = read_in_flight(arguments, faults);
+        let (shortest, longest) = (Duration::ZERO, Duration::from_mins(10));
+        let grace = value::duration(&arguments.shutdown_grace, shortest, longest);
+        let grace = faults.note("shutdown-grace", grace);
+        let telemetry = read_telemetry(&arguments.log, faults);
+        let settings = || {
+            Some(Settings {
+                database: store::Settings { target: target?, connections_max: connections? },
+                grpc_listen: grpc_listen?,
+                admin_listen: admin_listen?,
+                role: role?,
+                egress: egress?,
+                profiles: profiles?,
+                reflection: !arguments.no_reflection,
+                payload_bytes_max: usize::try_from(payload_bytes_max?).ok()?,
+                intake: intake?,
+                in_flight: in_flight?,
+                grace: grace?,
+                telemetry: telemetry?,
+            })
+        };
+        settings().filter(|_| faults.0.is_empty()).ok_or_else(|| std::mem::take(faults))
+    }
+}
+
+/// Which database `migrate` was told.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn read_database(arguments: &DatabaseArguments) -> Result<store::Settings, Faults> {
+    let mut faults = Faults::default();
+    let target = read_target(arguments, &mut faults);
+    target
+        .map(|target| store::Settings { target, connections_max: MIGRATE_CONNECTIONS })
+        .ok_or(faults)
+}
+
+fn read_target(arguments: &DatabaseArguments, faults: &mut Faults) -> Option<store::Target> {
+    let Some(path) = &arguments.database_url_file else {
+        return faults.note("database-url", store::Target::parse(&arguments.database_url));
+    };
+    let text = faults.note("database-url-file", read_text(path))?;
+    faults.note("database-url-file", store::Target::parse(text.trim()))
+}
+
+fn read_grpc_listen(arguments: &ServeArguments, faults: &mut Faults) -> Option<SocketAddr> {
+    let address = faults.note("grpc-listen", value::listen(&arguments.grpc_listen))?;
+    if !address.ip().to_canonical().is_loopback() && !arguments.insecure_no_auth {
+        let why = "without credentials the server listens on loopback only, because whoever \
+                   reaches it may do everything; --insecure-no-auth lifts this where \
+                   something else keeps strangers away";
+        return faults.note("grpc-listen", Err(why));
+    }
+    Some(address)
+}
+
+fn read_egress(arguments: &ServeArguments, faults: &mut Faults) -> Option<egress::Settings> {
+    let before = faults.0.len();
+    let allow = read_list::<EgressAllow>("egress-allow", &arguments.egress_allow, faults);
+    let deny = read_list::<Cidr>("egress-deny", &arguments.egress_deny, faults);
+    let mut settings = egress::Settings::new(AddressPolicy { allow, deny });
+    for text in value::words(&arguments.egress_nameserver) {
+        settings.nameservers.extend(faults.note("egress-nameserver", value::nameserver(text)));
+    }
+    for path in value::paths(&arguments.egress_ca) {
+        settings.ca_files_pem.extend(faults.note("egress-ca", read_authority(path)));
+    }
+    (faults.0.len() == before).then_some(settings)
+}
+
+fn read_list<T>(flag: &str, texts: &[String], faults: &mut Faults) -> Vec<T>
+where
+    T: FromStr<Err: fmt::Display>,
+{
+    let read = |text: &str| text.parse::<T>().map_err(|why| format!("{text}: {why}"));
+    value::words(texts).filter_map(|text| faults.note(flag, read(text))).collect()
+}
+
+fn read_authority(path: &Path) -> Result<Vec<u8>, String> {
+    let text = read_text(path)?;
+    if text.contains("-----BEGIN CERTIFICATE-----") {
+        Ok(text.into_bytes())
+    } else {
+        Err(format!("{} holds no certificate in PEM", path.display()))
+    }
+}
+
+fn read_profiles(folder: Option<&Path>, faults: &mut Faults) -> Option<Arc<Profiles>> {
+    let Some(folder) = folder else { return Some(Arc::new(Profiles::built_in())) };
+    let entries = faults.note("profiles", read_folder(folder))?;
+    let mut right = true;
+    for entry in &entries {
+        let alone = Profiles::with_folder(vec![entry.clone()]);
+        right &= faults.note("profiles", alone).is_some();
+    }
+    if !right {
+        return None;
+    }
+    faults.note("profiles", Profiles::with_folder(entries)).map(Arc::new)
+}
+
+/// The `.toml` files of a folder, by name. Others are no profiles: Kubernetes keeps links
+/// of its own in a mounted folder.
+fn read_folder(folder: &Path) -> Result<Vec<(String, String)>, String> {
+    let unreadable = |error| format!("cannot read {}: {error}", folder.display());
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            entries.push((name, read_text(&path)?));
+        }
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+fn read_intake(arguments: &ServeArguments, faults: &mut Faults) -> Option<intake::Settings> {
+    let events = value::count(&arguments.publish_queue_events, 1, 1_000_000);
+    let events = faults.note("publish-queue-events", events);
+    let bytes = value::bytes(&arguments.publish_queue_bytes, 1024 * 1024, QUEUE_BYTES_MAX);
+    let bytes = faults.note("publish-queue-bytes", bytes);
+    Some(intake::Settings { queue_events: events?, queue_bytes: u32::try_from(bytes?).ok()? })
+}
+
+fn read_in_flight(arguments: &ServeArguments, faults: &mut Faults) -> Option<InFlightLimits> {
+    let mut limit = |flag, text: &str| {
+        let count = faults.note(flag, value::count(text, 1, 65_536));
+        count.and_then(|count| usize::try_from(count).ok())
+    };
+    let replica = limit("max-in-flight-replica", &arguments.max_in_flight_replica);
+    let organization = limit("max-in-flight-organization", &arguments.max_in_flight_organization);
+    Some(InFlightLimits { organization: organization?, replica: replica? })
+}
+
+fn read_telemetry(arguments: &LogArguments, faults: &mut Faults) -> Option<telemetry::Settings> {
+    let format = match arguments.log_format.as_str() {
+        "people" => Ok(LogFormat::People),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("write people or json"),
+    };
+    let format = faults.note("log-format", format);
+    let filter = faults.note("log", telemetry::check_filter(&arguments.log));
+    let endpoint = match arguments.otlp_endpoint.as_deref() {
+        // The standard: an empty variable is one that is not set.
+        None | Some("") => Ok(None),
+        Some(text) if text.starts_with("http://") => Ok(Some(text.to_owned())),
+        Some(_) => Err("write http://HOST:4317; for TLS put a collector beside the server"),
+    };
+    let otlp_endpoint = faults.note("otlp-endpoint", endpoint);
+    let filter = filter.map(|()| arguments.log.clone());
+    Some(telemetry::Settings { format: format?, filter: filter?, otlp_endpoint: otlp_endpoint? })
+}
+
+fn role(text: &str) -> Result<Role, &'static str> {
+    match text {
+        "all" => Ok(Role::All),
+        "api" => Ok(Role::Api),
+        "dispatch" => Ok(Role::Dispatch),
+        _ => Err("write all, api or dispatch"),
+    }
+}

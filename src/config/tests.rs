@@ -1,0 +1,204 @@
+//! Settings are read as documented, and documented as they are read.
+
+use std::fmt::Write;
+
+use clap::{Args, Command, FromArgMatches};
+
+use super::*;
+
+/// Between these lines of the document stands what `table` writes.
+const MARKS: [&str; 2] = ["<!-- settings: begin -->\n", "<!-- settings: end -->\n"];
+
+fn command() -> Command {
+    ServeArguments::augment_args(Command::new("serve").no_binary_name(true))
+}
+
+fn read(words: &[&str]) -> Result<Settings, Faults> {
+    // The variables of whoever runs the tests are not the tests'.
+    let bare = command().mut_args(|argument| argument.env(None::<&str>));
+    let matches = bare.try_get_matches_from(words).expect("the words are right");
+    Settings::read(&ServeArguments::from_arg_matches(&matches).expect("they are all there"))
+}
+
+fn faults(words: &[&str]) -> Vec<String> {
+    read(words).err().expect("it is refused").lines().to_vec()
+}
+
+#[test]
+fn the_defaults_are_those_documented() {
+    let settings = read(&[]).expect("defaults are right");
+    assert_eq!(settings.database.target, store::Target::Sqlite("hookward.db".into()));
+    assert_eq!(settings.database.connections_max, 16);
+    assert_eq!(settings.grpc_listen.to_string(), "127.0.0.1:50051");
+    assert_eq!(settings.admin_listen, Some(([127, 0, 0, 1], 8080).into()));
+    assert_eq!(settings.role, Role::All);
+    assert!(settings.egress.policy.allow.is_empty() && settings.egress.policy.deny.is_empty());
+    assert!(settings.reflection);
+    assert_eq!(settings.payload_bytes_max, crate::domain::event_rules::PAYLOAD_BYTES_DEFAULT);
+    assert_eq!((settings.intake.queue_events, settings.intake.queue_bytes), (4096, 67_108_864));
+    assert_eq!((settings.in_flight.replica, settings.in_flight.organization), (512, 128));
+    assert_eq!(settings.grace, Duration::from_secs(20));
+    assert_eq!(settings.telemetry.otlp_endpoint, None);
+}
+
+#[test]
+fn every_fault_is_reported_at_once() {
+    let faults = faults(&[
+        "--database-url=mysql://root:hunter2@db/x",
+        "--database-connections=1",
+        "--grpc-listen=localhost",
+        "--admin-listen=on",
+        "--role=both",
+        "--egress-allow=10.0.0.0/33;10.0.0.1/8",
+        "--egress-deny=net",
+        "--egress-ca=/nowhere.pem",
+        "--egress-nameserver=dns",
+        "--profiles=/nowhere",
+        "--payload-bytes-max=2MiB",
+        "--publish-queue-events=0",
+        "--publish-queue-bytes=64MB",
+        "--max-in-flight-replica=many",
+        "--max-in-flight-organization=-1",
+        "--shutdown-grace=20",
+        "--log-format=xml",
+        "--log=loud",
+        "--otlp-endpoint=https://collector:4317",
+    ]);
+    let flags: Vec<&str> = faults.iter().filter_map(|line| line.split(':').next()).collect();
+    let all = command();
+    let expected = all.get_arguments().filter_map(|argument| argument.get_long());
+    let silent = ["database-url-file", "insecure-no-auth", "no-reflection", "help"];
+    for flag in expected.filter(|flag| !silent.contains(flag)) {
+        let count = flags.iter().filter(|found| **found == format!("--{flag}")).count();
+        assert_eq!(count, if flag == "egress-allow" { 2 } else { 1 }, "{flag}: {faults:#?}");
+    }
+    assert!(!faults.join("\n").contains("hunter2"), "{faults:#?}");
+}
+
+#[test]
+fn strangers_are_let_in_only_on_demand() {
+    for address in ["0.0.0.0:50051", "[::]:50051", "192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
+        let flag = format!("--grpc-listen={address}");
+        let refused = faults(&[&flag]);
+        assert!(refused[0].contains("--insecure-no-auth"), "{refused:?}");
+        assert!(read(&[&flag, "--insecure-no-auth"]).is_ok(), "{address}");
+    }
+    for address in ["127.1.2.3:1", "[::1]:50051", "[::ffff:127.0.0.1]:1"] {
+        assert!(read(&[&format!("--grpc-listen={address}")]).is_ok(), "{address}");
+    }
+}
+
+#[test]
+fn lists_are_repeated_or_separated_and_commas_belong_to_ports() {
+    let settings = read(&[
+        "--egress-allow=10.0.0.0/8:443,8443 127.0.0.1;[::1]:80",
+        "--egress-allow=192.168.0.0/16",
+        "--egress-deny=",
+        "--egress-nameserver=192.0.2.53; [2001:db8::1]:5353",
+    ]);
+    let egress = settings.expect("all of it is right").egress;
+    let opens =
+        |address: &str, port| egress.policy.permits(address.parse().expect("is an address"), port);
+    assert_eq!(egress.policy.allow.len(), 4);
+    assert!(opens("10.1.1.1", 443) && opens("10.1.1.1", 8443) && !opens("10.1.1.1", 80));
+    assert!(opens("127.0.0.1", 9000) && opens("::1", 80) && opens("192.168.1.1", 1));
+    assert!(egress.policy.deny.is_empty());
+    let servers: Vec<String> = egress.nameservers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::1]:5353"]);
+}
+
+#[test]
+fn values_carry_their_units() {
+    let millis = |text| {
+        let read = value::duration(text, Duration::ZERO, Duration::from_mins(10));
+        read.ok().map(|duration| duration.as_millis())
+    };
+    let read = [("500ms", Some(500)), ("20s", Some(20_000)), ("10m", Some(600_000))];
+    let refused = ["11m", "20", "s", "-1s", "1.5s", "1h", "18446744073709551615m"];
+    for (text, expected) in read.into_iter().chain(refused.map(|text| (text, None))) {
+        assert_eq!(millis(text), expected, "{text}");
+    }
+    let sizes = [("1024", Some(1024)), ("1KiB", Some(1024)), ("2MiB", Some(2_097_152))];
+    let refused = ["1023", "5MiB", "1kb", "KiB", "18446744073709551615GiB"];
+    for (text, expected) in sizes.into_iter().chain(refused.map(|text| (text, None))) {
+        assert_eq!(value::bytes(text, 1024, 4 << 20).ok(), expected, "{text}");
+    }
+}
+
+#[test]
+fn the_urls_file_wins_and_its_line_end_is_not_part_of_it() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let file = folder.path().join("url");
+    fs::write(&file, "postgres://hookward:hunter2@db/hookward\n").expect("it is ours");
+    let flag = format!("--database-url-file={}", file.display());
+    let settings = read(&[&flag, "--database-url=sqlite:other.db"]).expect("it is right");
+    let expected = "postgres://hookward:hunter2@db/hookward".to_owned();
+    assert_eq!(settings.database.target, store::Target::Postgres(expected));
+}
+
+#[test]
+fn every_file_of_the_profiles_folder_is_judged() {
+    let folder = tempfile::tempdir().expect("there is room");
+    for name in ["a.toml", "b.toml"] {
+        fs::write(folder.path().join(name), "name = 3").expect("it is ours");
+    }
+    fs::write(folder.path().join("README.md"), "not a profile").expect("it is ours");
+    let refused = faults(&[&format!("--profiles={}", folder.path().display())]);
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused[0].contains("a.toml") && refused[1].contains("b.toml"), "{refused:?}");
+}
+
+/// A slip in a flag's own definition would show only when somebody starts the server.
+#[test]
+fn every_setting_has_a_variable_and_says_what_it_is() {
+    let command = command();
+    command.clone().debug_assert();
+    for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+        let variable = argument.get_env().and_then(|name| name.to_str());
+        let flag = argument.get_long().expect("settings are flags");
+        let own = format!("HOOKWARD_{}", flag.to_uppercase().replace('-', "_"));
+        let standard = flag == "otlp-endpoint" && variable == Some("OTEL_EXPORTER_OTLP_ENDPOINT");
+        assert!(standard || variable == Some(own.as_str()), "{flag}: {variable:?}");
+        assert!(argument.is_hide_env_values_set(), "{flag} shows its value in --help");
+    }
+}
+
+#[test]
+fn the_document_lists_every_setting() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIGURATION.md");
+    let document = fs::read_to_string(&path).expect("the document is there");
+    let [begin, end] = MARKS;
+    let (before, rest) = document.split_once(begin).expect("it has a begin mark");
+    let (documented, after) = rest.split_once(end).expect("it has an end mark");
+    let table = table();
+    if std::env::var_os("HOOKWARD_WRITE_DOCS").is_some() {
+        let written = format!("{before}{begin}{table}{end}{after}");
+        fs::write(&path, written).expect("the document can be written");
+        return;
+    }
+    assert_eq!(
+        documented, table,
+        "docs/CONFIGURATION.md is out of date; write it anew with \
+         HOOKWARD_WRITE_DOCS=1 cargo test --lib the_document_lists_every_setting"
+    );
+}
+
+fn table() -> String {
+    let mut table =
+        String::from("| Flag and variable | Default | What it is |\n| --- | --- | --- |\n");
+    for argument in command().get_arguments().filter(|argument| argument.get_id() != "help") {
+        let flag = argument.get_long().expect("settings are flags");
+        let takes_value = argument.get_action().takes_values();
+        let name = argument.get_value_names().unwrap_or_default().join(" ");
+        let value = if takes_value { format!(" {name}") } else { String::new() };
+        let variable = argument.get_env().unwrap_or_default().to_string_lossy();
+        let default = argument.get_default_values().first().map(|value| value.to_string_lossy());
+        let default = default.map_or("".to_owned(), |default| format!("`{default}`"));
+        let help =
+            argument.get_long_help().or(argument.get_help()).expect("settings are described");
+        let help = help.to_string().replace("\n\n", "<br>").replace('|', "\\|");
+        let flag = format!("{flag}{value}").replace('|', "\\|");
+        writeln!(table, "| `--{flag}`<br>`{variable}` | {default} | {help} |").expect("memory");
+    }
+    table
+}

@@ -1,0 +1,63 @@
+//! How values are written: numbers, sizes, times, addresses, lists.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+/// Port of the domain name system (RFC 1035, 4.2).
+const DNS_PORT: u16 = 53;
+
+/// A whole number in these bounds.
+pub(super) fn count(text: &str, least: u32, most: u32) -> Result<u32, String> {
+    let number = text.trim().parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("write a whole number from {least} to {most}"))
+}
+
+/// A size: `1024`, `256KiB`, `64MiB` or `1GiB`, in these bounds.
+pub(super) fn bytes(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let text = text.trim();
+    let units = [("KiB", 1_u64 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let unit = units.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, *size)));
+    let (digits, size) = unit.unwrap_or((text, 1));
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(size));
+    number.filter(|number| (least..=most).contains(number)).ok_or_else(|| {
+        format!("write a number of bytes from {least} to {most}, or one with KiB, MiB or GiB")
+    })
+}
+
+/// A time with its unit: `500ms`, `20s` or `2m`, in these bounds.
+pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let text = text.trim();
+    // `ms` comes before `m` and `s`, which it ends with or contains.
+    let units = [("ms", 1_u64), ("s", 1000), ("m", 60_000)];
+    let unit = units.iter().find_map(|(unit, millis)| Some((text.strip_suffix(unit)?, *millis)));
+    let millis = unit.and_then(|(digits, unit)| digits.parse::<u64>().ok()?.checked_mul(unit));
+    let duration = millis.map(Duration::from_millis);
+    duration.filter(|duration| (least..=most).contains(duration)).ok_or_else(|| {
+        format!("write a time with its unit, such as 500ms or 20s, from {least:?} to {most:?}")
+    })
+}
+
+/// Where to listen.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, &'static str> {
+    text.trim().parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:50051")
+}
+
+/// A name server: an address, with a port if it is not 53.
+pub(super) fn nameserver(text: &str) -> Result<SocketAddr, &'static str> {
+    let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, DNS_PORT));
+    address.or_else(|_| text.parse()).map_err(|_| "write an IP address, or one with its port")
+}
+
+/// The entries of a list: each text holds any number of them, separated by spaces or
+/// semicolons. Not by commas, which separate the ports of an address.
+pub(super) fn words(texts: &[String]) -> impl Iterator<Item = &str> {
+    let words = texts.iter().flat_map(|text| text.split([';', ' ', '\t', '\n', '\r']));
+    words.filter(|word| !word.is_empty())
+}
+
+/// The paths of a list, separated by semicolons only: paths may hold spaces.
+pub(super) fn paths(texts: &[String]) -> impl Iterator<Item = &Path> {
+    let parts = texts.iter().flat_map(|text| text.split(';'));
+    parts.map(str::trim).filter(|part| !part.is_empty()).map(Path::new)
+}

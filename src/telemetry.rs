@@ -1,0 +1,219 @@
+//! Where logs and traces go.
+//!
+//! Logs go to stderr. Traces go to an OpenTelemetry collector, and only when an endpoint
+//! is set: otherwise there is no layer for them, and the spans of [`crate::trace`] are
+//! disabled call sites. Name, attributes and sampler of the traces are taken from the
+//! standard variables `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` and
+//! `OTEL_TRACES_SAMPLER`; without the last, what the caller samples is sampled.
+//!
+//! What libraries log may hold what their peers sent, so that a plain level speaks of
+//! Hookward's own lines only, and libraries stay at `warn`.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::trace::TARGET;
+
+/// Longest that the last spans may take to leave.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For reading; coloured on a terminal.
+    #[default]
+    People,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged and exported.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// What is logged; [`check_filter`] accepts it.
+    pub filter: String,
+    /// `http://` URL of an OpenTelemetry collector that speaks OTLP over gRPC.
+    pub otlp_endpoint: Option<String>,
+}
+
+/// Logs and traces, set up.
+#[derive(Debug)]
+#[must_use = "the last spans are lost unless it is flushed"]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+/// Why logs and traces cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// Not something that [`check_filter`] accepts.
+    #[error("log filter: {0}")]
+    Filter(String),
+    /// The exporter refused its settings.
+    #[error("traces cannot be exported: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The process has its logs already.
+    #[error("logs are set up twice")]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Whether `text` says what to log: a level, or directives as of `tracing-subscriber`'s
+/// `EnvFilter`.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong.
+pub fn check_filter(text: &str) -> Result<(), String> {
+    filter(text).map(drop)
+}
+
+impl Telemetry {
+    /// Sends the process's logs and traces where `settings` say. Call it once, in the
+    /// runtime.
+    ///
+    /// # Errors
+    ///
+    /// See [`TelemetryError`]. A collector that is away is none: spans are dropped.
+    pub fn start(settings: &Settings) -> Result<Telemetry, TelemetryError> {
+        let filter = filter(&settings.filter).map_err(TelemetryError::Filter)?;
+        let mut layers = vec![log_layer(settings.format).with_filter(filter).boxed()];
+        let provider = settings.otlp_endpoint.as_deref().map(exporting).transpose()?;
+        if let Some(provider) = &provider {
+            layers.push(span_layer(provider));
+        }
+        tracing_subscriber::registry().with(layers).try_init()?;
+        Ok(Telemetry { provider })
+    }
+
+    /// Sends what has not left yet; takes at most some seconds.
+    pub async fn flush(self) {
+        let Some(provider) = self.provider else { return };
+        // It blocks, and the exporter needs the runtime meanwhile.
+        let flushed =
+            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_MAX)).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            tracing::warn!("the last traces were not delivered");
+        }
+    }
+}
+
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    let directives = match text.trim().parse::<LevelFilter>() {
+        Ok(LevelFilter::OFF) => "off".to_owned(),
+        Ok(LevelFilter::ERROR) => "error".to_owned(),
+        Ok(level) => format!("warn,hookward={level}"),
+        Err(_) => text.to_owned(),
+    };
+    EnvFilter::builder().parse(directives).map_err(|error| error.to_string())
+}
+
+fn log_layer(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::People => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    }
+}
+
+/// Opens the spans of the hot path, and nothing else.
+fn span_layer(provider: &SdkTracerProvider) -> Box<dyn Layer<Registry> + Send + Sync> {
+    tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("hookward"))
+        // Costs, and says nothing that the span does not.
+        .with_tracked_inactivity(false)
+        .with_threads(false)
+        .with_location(false)
+        .with_target(false)
+        .with_context_activation(false)
+        .with_filter(Targets::new().with_target(TARGET, LevelFilter::DEBUG))
+        .boxed()
+}
+
+fn exporting(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+    let builder = SdkTracerProvider::builder().with_batch_exporter(exporter);
+    Ok(builder.with_resource(resource()).build())
+}
+
+fn resource() -> Resource {
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let detected = Resource::builder().with_attribute(version).build();
+    let name = opentelemetry::Key::from_static_str("service.name");
+    // What the library says when nobody does.
+    let unnamed =
+        detected.get(&name).is_none_or(|name| name.as_str().starts_with("unknown_service"));
+    if !unnamed {
+        return detected;
+    }
+    let attributes = detected.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    Resource::builder_empty().with_attributes(attributes).with_service_name("hookward").build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_speaks_of_hookward_and_directives_of_what_they_name() {
+        for (text, expected) in [
+            ("info", "hookward=info,warn"),
+            ("DEBUG", "hookward=debug,warn"),
+            ("error", "error"),
+            ("off", "off"),
+            ("hookward::dispatcher=trace", "hookward::dispatcher=trace"),
+        ] {
+            let filter = filter(text).expect(text).to_string();
+            let mut directives: Vec<&str> = filter.split(',').collect();
+            directives.sort_unstable();
+            assert_eq!(directives.join(","), expected, "{text}");
+        }
+        for text in ["loud", "hookward=loud", "[", "info,=,"] {
+            assert!(check_filter(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_of_the_hot_path_are_made_only_for_an_exporter() {
+        let made = |layers: Vec<Box<dyn Layer<Registry> + Send + Sync>>| {
+            let subscriber = tracing_subscriber::registry().with(layers);
+            tracing::subscriber::with_default(subscriber, || {
+                let span = crate::trace::request_span("method", &Default::default());
+                let other = tracing::debug_span!("another");
+                (!span.is_disabled(), !other.is_disabled(), crate::trace::trace_id(&span))
+            })
+        };
+        let log = || {
+            let filter = filter("info").expect("is a level");
+            log_layer(LogFormat::Json).with_filter(filter).boxed()
+        };
+        assert_eq!(made(vec![log()]), (false, false, [0; 16]));
+        let provider = SdkTracerProvider::builder().build();
+        let (own, other, id) = made(vec![log(), span_layer(&provider)]);
+        assert!(own && !other);
+        assert_ne!(id, [0; 16], "the layer is found behind the log's");
+    }
+
+    #[test]
+    fn the_service_has_a_name_and_a_version() {
+        let resource = resource();
+        let value = |key: &'static str| {
+            let value = resource.get(&opentelemetry::Key::from_static_str(key));
+            value.map(|value| value.to_string())
+        };
+        assert_eq!(value("service.version").as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        assert_eq!(value("service.name").as_deref(), Some("hookward"));
+    }
+}

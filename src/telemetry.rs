@@ -70,6 +70,19 @@ pub enum TelemetryError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// From now on a panic says where it happened and nothing else: its message may hold
+/// what was being worked on.
+pub fn hide_panic_messages() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(place, "panic");
+        } else {
+            eprintln!("hookward: panic at {place}");
+        }
+    }));
+}
+
 /// Whether `text` says what to log: a level, or directives as of `tracing-subscriber`'s
 /// `EnvFilter`.
 ///
@@ -115,9 +128,16 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
         Ok(LevelFilter::OFF) => "off".to_owned(),
         Ok(LevelFilter::ERROR) => "error".to_owned(),
         Ok(level) => format!("warn,hookward={level}"),
-        Err(_) => text.to_owned(),
+        // A lone word would be taken for a target, and a slip such as `inof` would log
+        // nothing.
+        Err(_) if text.split(',').all(is_directive) => text.to_owned(),
+        Err(_) => return Err("write a level, or directives such as hookward=debug,warn".into()),
     };
     EnvFilter::builder().parse(directives).map_err(|error| error.to_string())
+}
+
+fn is_directive(part: &str) -> bool {
+    part.contains('=') || part.trim().parse::<LevelFilter>().is_ok()
 }
 
 fn log_layer(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {

@@ -67,8 +67,8 @@ fn all_files() -> Vec<Source> {
 }
 
 fn files_under(top: &str) -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join(top)];
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![repository.join(top)];
     folders.retain(|folder| folder.is_dir());
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -77,7 +77,7 @@ fn files_under(top: &str) -> Vec<Source> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let relative = path.strip_prefix(root).expect("under the root");
+                let relative = path.strip_prefix(repository).expect("under the root");
                 let room = relative.components().nth(1).expect("a file under a folder");
                 let room = Path::new(room.as_os_str()).file_stem().expect("has a name");
                 let room = room.to_string_lossy().into_owned();

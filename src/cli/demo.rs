@@ -14,7 +14,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Context;
+use anyhow::bail;
 use time::OffsetDateTime;
+use tokio::signal::ctrl_c;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -34,7 +36,10 @@ const REQUESTS_TIME: Duration = Duration::from_secs(6);
 /// After the last request, every delivery must be settled within this.
 const SETTLING_TIME: Duration = Duration::from_secs(2);
 
-/// What `hookward demo` is told.
+/// Show the main job: publish, deliver, sign, retry, read back.
+///
+/// Starts a service and a receiver of its own on free ports, needs nothing and leaves
+/// nothing behind. Exits with 0 only if all of it held.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// No colours, even on a terminal
@@ -55,9 +60,12 @@ pub async fn demo(arguments: Arguments) -> anyhow::Result<bool> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let mut receiver = Receiver::start(receiver_settings()).await?;
     let service = Service::start(folder.path(), &receiver).await?;
-    report.started(service.grpc_address(), &service.store_file(), receiver.url())?;
+    report.started(service.grpc_address(), service.flags(), receiver.url())?;
 
-    let outcome = run(&service, &mut receiver, &mut report, began).await;
+    let outcome = tokio::select! {
+        outcome = run(&service, &mut receiver, &mut report, began) => outcome,
+        stopped = ctrl_c() => stopped.map_err(Into::into).and_then(|()| bail!("interrupted")),
+    };
     service.stop().await;
     outcome
 }

@@ -27,7 +27,9 @@ use block::Block;
 /// Longest that `--delay` may be; attempts give up after at most 30 s.
 const DELAY_MAX: Duration = Duration::from_mins(10);
 
-/// What `hookward listen` is told.
+/// Receive webhooks and show them, their signatures checked.
+///
+/// A receiver for trying things out: answers as it is told and keeps nothing.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// Where to listen
@@ -107,7 +109,7 @@ async fn show(
             request = receiver.next() => request,
             stopped = ctrl_c() => {
                 stopped?;
-                return writeln!(out, "\n{count} requests received.");
+                return writeln!(out, "\nRequests received: {count}");
             }
         };
         count += 1;

@@ -7,9 +7,13 @@ pub mod serve;
 pub mod terminal;
 pub mod verifier;
 
+#[cfg(test)]
+mod tests;
+
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::app::StartError;
@@ -90,14 +94,16 @@ pub async fn run() -> ExitCode {
         Err(error) => {
             // Nothing is left to be told when standard error is gone.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            return ExitCode::from(parse_code(error.kind()));
         }
     };
     match execute(arguments.command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // As above.
-            let _ = writeln!(std::io::stderr(), "hookward: {failure}");
+            for line in failure.to_string().lines() {
+                // As above.
+                let _ = writeln!(std::io::stderr(), "hookward: {line}");
+            }
             failure.exit_code()
         }
     }
@@ -105,13 +111,23 @@ pub async fn run() -> ExitCode {
 
 async fn execute(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Demo(arguments) => match demo::demo(arguments).await? {
-            true => Ok(()),
-            false => Err(Failure::Demo),
-        },
+        Command::Demo(arguments) => {
+            if demo::demo(arguments).await? { Ok(()) } else { Err(Failure::Demo) }
+        }
         Command::Listen(arguments) => Ok(listen::listen(arguments).await?),
         Command::Migrate(arguments) => serve::migrate(&arguments).await,
         Command::Serve(arguments) => serve::serve(Settings::read(&arguments)?).await,
+    }
+}
+
+/// A wrong value is a wrong setting, for it may come from the environment; anything else
+/// that cannot be read is a wrong command line.
+fn parse_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+        ErrorKind::ValueValidation | ErrorKind::InvalidUtf8 => EXIT_CONFIG,
+        // Also a flag without its value, which clap calls an invalid value.
+        _ => EXIT_USAGE,
     }
 }
 

@@ -1,6 +1,9 @@
 //! `hookward serve` and `hookward migrate`.
 
-use tokio::signal::unix::{SignalKind, signal};
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
 use crate::config::{DatabaseArguments, Role, Settings, read_database};
@@ -10,29 +13,46 @@ use crate::telemetry::Telemetry;
 
 use super::Failure;
 
-/// Runs the service until SIGTERM or SIGINT; a second signal ends it at once.
+/// Exit code when a second signal cuts the shutdown short, as of a shell for SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Runs the service until SIGTERM or SIGINT. A second signal ends the process at once;
+/// nothing that was answered OK is lost by that.
 ///
 /// # Errors
 ///
 /// When it cannot start.
 pub async fn serve(settings: Settings) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
     let telemetry = Telemetry::start(&settings.telemetry)?;
-    let role = settings.role;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let app = App::start(settings, Metrics::new()).await?;
-    announce(&app, role);
+    let served = serve_until(settings, &mut signals).await;
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = telemetry.flush() => {}
+        () = signals.next() => std::process::exit(INTERRUPTED),
     }
+    served
+}
+
+async fn serve_until(settings: Settings, signals: &mut Signals) -> Result<(), Failure> {
+    let (role, grpc_listen) = (settings.role, settings.grpc_listen);
+    let app = tokio::select! {
+        app = App::start(settings, Metrics::new()) => app?,
+        // What it had taken by then lapses, like that of a replica that died.
+        () = signals.next() => return Ok(()),
+    };
+    if app.grpc_address().is_some() {
+        warn_of_strangers(grpc_listen);
+    }
+    announce(&app, role);
+    signals.next().await;
     tracing::info!("stopping: no new calls, requests under way are finished");
     tokio::select! {
         () = app.stop() => tracing::info!("stopped"),
-        _ = terminate.recv() => tracing::warn!("stopped at once, by a second signal"),
-        _ = interrupt.recv() => tracing::warn!("stopped at once, by a second signal"),
+        () = signals.next() => {
+            tracing::warn!("stopped at once, by a second signal");
+            std::process::exit(INTERRUPTED);
+        }
     }
-    telemetry.flush().await;
     Ok(())
 }
 
@@ -43,18 +63,34 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
 /// When the database cannot be reached or used.
 pub async fn migrate(arguments: &DatabaseArguments) -> Result<(), Failure> {
     let settings = read_database(arguments)?;
-    Store::migrate(&settings).await?;
+    let applied = match Store::migrate(&settings).await? {
+        0 => "nothing was to be done".to_owned(),
+        1 => "1 migration applied".to_owned(),
+        count => format!("{count} migrations applied"),
+    };
     let what = match settings.target {
         Target::Sqlite(path) => path.display().to_string(),
         Target::Postgres(_) => "PostgreSQL".to_owned(),
     };
-    super::say(&format!("{what} is at the schema of hookward {}", env!("CARGO_PKG_VERSION")))?;
+    let version = env!("CARGO_PKG_VERSION");
+    super::say(&format!("{what} is at the schema of hookward {version}: {applied}"))?;
     Ok(())
+}
+
+fn warn_of_strangers(grpc_listen: SocketAddr) {
+    if grpc_listen.ip().to_canonical().is_loopback() {
+        tracing::info!("callers need no credentials; only this machine can call");
+    } else {
+        tracing::warn!(
+            address = %grpc_listen,
+            "--insecure-no-auth: whoever reaches this address may read and change everything"
+        );
+    }
 }
 
 /// The one line on standard output: where the service is. Scripts wait for it.
 fn announce(app: &App, role: Role) {
-    let at = |address: Option<std::net::SocketAddr>| {
+    let at = |address: Option<SocketAddr>| {
         address.map_or_else(|| "nowhere".to_owned(), |address| address.to_string())
     };
     let line = format!(
@@ -65,4 +101,26 @@ fn announce(app: &App, role: Role) {
     tracing::info!(?role, "{line}");
     // Whoever closed standard output does not want the line.
     let _ = super::say(&line);
+}
+
+/// What tells the process to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod arguments;
 mod tests;
 mod value;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
@@ -16,6 +17,8 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use clap::{Args, Command, FromArgMatches};
 
 pub use self::arguments::{DatabaseArguments, LogArguments, ServeArguments};
 
@@ -105,6 +108,24 @@ impl fmt::Display for Faults {
 }
 
 impl Settings {
+    /// What `hookward serve` with these flags would be told where the environment says
+    /// nothing; for whoever runs the service inside another program.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong.
+    pub fn from_flags<T: Into<OsString> + Clone>(
+        flags: impl IntoIterator<Item = T>,
+    ) -> Result<Settings, Faults> {
+        let command = ServeArguments::augment_args(Command::new("serve").no_binary_name(true));
+        let command = command.mut_args(|argument| argument.env(None::<&str>));
+        let arguments = command
+            .try_get_matches_from(flags)
+            .and_then(|matches| ServeArguments::from_arg_matches(&matches))
+            .map_err(|error| Faults(vec![error.to_string()]))?;
+        Settings::read(&arguments)
+    }
+
     /// Reads and checks what `serve` was told, and the files that it names.
     ///
     /// # Errors

@@ -2,22 +2,17 @@
 
 use std::fmt::Write;
 
-use clap::{Args, Command, FromArgMatches};
-
 use super::*;
 
 /// Between these lines of the document stands what `table` writes.
 const MARKS: [&str; 2] = ["<!-- settings: begin -->\n", "<!-- settings: end -->\n"];
 
 fn command() -> Command {
-    ServeArguments::augment_args(Command::new("serve").no_binary_name(true))
+    ServeArguments::augment_args(Command::new("serve"))
 }
 
 fn read(words: &[&str]) -> Result<Settings, Faults> {
-    // The variables of whoever runs the tests are not the tests'.
-    let bare = command().mut_args(|argument| argument.env(None::<&str>));
-    let matches = bare.try_get_matches_from(words).expect("the words are right");
-    Settings::read(&ServeArguments::from_arg_matches(&matches).expect("they are all there"))
+    Settings::from_flags(words)
 }
 
 fn faults(words: &[&str]) -> Vec<String> {

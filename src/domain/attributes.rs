@@ -6,9 +6,9 @@ use super::invalid::InvalidField;
 
 const ATTRIBUTES_MAX: usize = 64;
 const KEY_CHARS_MAX: usize = 64;
-const VALUE_CHARS_MAX: usize = 256;
+const VALUE_CHARS_MAX: usize = 1024;
 
-/// Checks attributes: at most 64; keys of 1 to 64 `[A-Za-z0-9_.-]`; values of at most 256
+/// Checks attributes: at most 64; keys of 1 to 64 `[A-Za-z0-9_.-]`; values of at most 1024
 /// characters, none of them a control character.
 ///
 /// # Errors
@@ -27,7 +27,7 @@ pub fn check_attributes(attributes: &BTreeMap<String, String>) -> Result<(), Inv
             return whole("INVALID_ATTRIBUTE", why);
         }
         if !is_plain_text(value, VALUE_CHARS_MAX) {
-            let why = "at most 256 characters, no control characters";
+            let why = "at most 1024 characters, no control characters";
             let field = format!("attributes[\"{key}\"]");
             return Err(InvalidField::new(field, "INVALID_ATTRIBUTE", why));
         }
@@ -53,11 +53,11 @@ mod tests {
     #[test]
     fn keys_and_values_keep_their_limits() {
         assert_eq!(field("organizationCode", ""), None);
-        assert_eq!(field(&"k".repeat(64), &"é".repeat(256)), None);
+        assert_eq!(field(&"k".repeat(64), &"é".repeat(1024)), None);
         for key in ["", "a b", "é", "a\"", &"k".repeat(65)] {
             assert_eq!(field(key, "v").as_deref(), Some("attributes"), "{key}");
         }
-        for value in ["\0", "a\nb", "\u{85}", &"v".repeat(257)] {
+        for value in ["\0", "a\nb", "\u{85}", &"v".repeat(1025)] {
             assert_eq!(field("k", value).as_deref(), Some("attributes[\"k\"]"), "{value:?}");
         }
     }

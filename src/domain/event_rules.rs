@@ -192,7 +192,7 @@ fn check_content_type(payload: &Payload, given: String) -> Result<String, Invali
         };
     }
     if !is_media_type(&given) {
-        return invalid("a media type of at most 128 characters, such as text/plain");
+        return invalid("a media type of at most 255 characters, such as text/plain");
     }
     if matches!(payload, Payload::Json(_)) && !is_json(&given) {
         return invalid("with json: application/json or a type that ends in +json");

@@ -1,8 +1,8 @@
 //! Media types, as `Content-Type` names them (RFC 9110, 8.3.1).
 
-const MEDIA_TYPE_BYTES_MAX: usize = 128;
+const MEDIA_TYPE_BYTES_MAX: usize = 255;
 
-/// Whether the text is a media type of at most 128 characters: `type/subtype`, then
+/// Whether the text is a media type of at most 255 characters: `type/subtype`, then
 /// parameters.
 #[must_use]
 pub fn is_media_type(text: &str) -> bool {
@@ -86,7 +86,7 @@ mod tests {
         for text in good {
             assert!(is_media_type(text), "{text}");
         }
-        let long = format!("text/{}", "a".repeat(124));
+        let long = format!("text/{}", "a".repeat(251));
         let bad = [
             "",
             "json",

@@ -19,7 +19,7 @@ use super::subscription::MAX_IN_FLIGHT_DEFAULT;
 use super::subscription::MAX_IN_FLIGHT_MAX;
 use super::subscription::SubscriptionSpec;
 
-const NAME_CHARS_MAX: usize = 128;
+const NAME_CHARS_MAX: usize = 256;
 const PATTERNS_MAX: usize = 100;
 const WAITS_MAX: usize = 49;
 const WAIT_MIN: Duration = Duration::from_millis(100);
@@ -90,7 +90,7 @@ impl SubscriptionInput {
             id => Some(AccountId::parse(id)?),
         };
         if !is_plain_text(&self.name, NAME_CHARS_MAX) {
-            let why = "at most 128 characters, no control characters";
+            let why = "at most 256 characters, no control characters";
             return Err(InvalidField::new("name", "INVALID_NAME", why));
         }
         let url = EndpointUrl::parse(&self.url, policy)?;

@@ -17,7 +17,7 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// INVALID_ARGUMENT when it is no organization's name.
+    /// `INVALID_ARGUMENT` when it is no organization's name.
     #[expect(clippy::unused_self, reason = "where credentials will be looked up")]
     pub(super) fn organization(
         &self,

@@ -14,27 +14,23 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
-use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::TraceContextExt;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use prost::Message;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::{Layer, Service};
-use tracing::field::Empty;
 use tracing::{Instrument, Span};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{pb, status};
 use crate::domain::event::TraceContext;
 use crate::domain::trace_context::parse_trace_context;
+use crate::trace;
 
 /// Longest call, whatever the caller allows.
 const CALL_MAX: Duration = Duration::from_secs(30);
 /// tonic runs a timer of its own for `grpc-timeout`, whose answer is CANCELLED. Ours,
-/// which says DEADLINE_EXCEEDED, must come first; timers are exact to a millisecond.
+/// which says `DEADLINE_EXCEEDED`, must come first; timers are exact to a millisecond.
 const AHEAD_OF_TONIC: Duration = Duration::from_millis(5);
 /// Paths of our own services begin so.
 const OWN: &str = "/hookward.v1.";
@@ -50,18 +46,14 @@ pub(super) fn request_id() -> Option<String> {
     REQUEST_ID.try_with(Clone::clone).ok()
 }
 
-/// The trace that what this call stores belongs to: our own span of it, or the
-/// caller's where no spans are recorded.
-pub(super) fn trace(metadata: &MetadataMap) -> TraceContext {
-    let context = Span::current().context();
-    let span = context.span().span_context().clone();
-    let header = |name| metadata.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-    if !span.is_valid() {
-        return parse_trace_context(header("traceparent"), header("tracestate"));
-    }
-    let (trace, id, flags) = (span.trace_id(), span.span_id(), span.trace_flags().to_u8());
-    let traceparent = format!("00-{trace}-{id}-{flags:02x}");
-    parse_trace_context(&traceparent, &span.trace_state().header())
+/// The trace that what this call stores belongs to.
+pub(super) fn trace_context(metadata: &MetadataMap) -> TraceContext {
+    trace::context_to_store(&Span::current(), callers_trace(metadata.as_ref()))
+}
+
+fn callers_trace(headers: &HeaderMap) -> TraceContext {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    parse_trace_context(header("traceparent"), header("tracestate"))
 }
 
 /// Puts [`Calls`] around the services.
@@ -125,8 +117,8 @@ where
             return Box::pin(self.services.call(request));
         }
         let method = self.methods.get(path.trim_start_matches('/')).map_or(OTHER, String::as_str);
-        let id = new_request_id();
-        let span = span(method, request.headers());
+        let (name, id) = (method.to_owned(), new_request_id());
+        let span = trace::request_span(method, &callers_trace(request.headers()));
         let limit = limit(request.headers());
         let answer = self.services.call(request);
         let answered = async move {
@@ -136,45 +128,13 @@ where
                 Ok(response) => own_form(response?),
                 Err(_) => REQUEST_ID.sync_scope(id.clone(), status::deadline_exceeded).into_http(),
             };
-            finish(&response, began.elapsed(), &id);
+            finish(&response, &name, began.elapsed(), &id);
             if let Ok(id) = HeaderValue::try_from(id) {
                 response.headers_mut().insert("x-request-id", id);
             }
             Ok(response)
         };
         Box::pin(answered.instrument(span))
-    }
-}
-
-fn span(method: &str, headers: &HeaderMap) -> Span {
-    // Names and values of OpenTelemetry's RPC conventions.
-    let span = tracing::info_span!(
-        "call",
-        otel.name = method,
-        otel.kind = "server",
-        otel.status_code = Empty,
-        rpc.system.name = "grpc",
-        rpc.method = method,
-        rpc.status_code = Empty,
-        error.type = Empty,
-    );
-    if headers.contains_key("traceparent") {
-        let parent = TraceContextPropagator::new().extract(&Headers(headers));
-        // Fails where no spans are exported; then nobody wants to know.
-        let _ = span.set_parent(parent);
-    }
-    span
-}
-
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(http::HeaderName::as_str).collect()
     }
 }
 
@@ -223,21 +183,28 @@ fn error(response: &Response<Body>) -> Option<Status> {
     Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
 }
 
-fn finish(response: &Response<Body>, took: Duration, id: &str) {
+/// Notes how the call ended, in its span and in the log.
+fn finish(response: &Response<Body>, method: &str, took: Duration, id: &str) {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let span = Span::current();
     let Some(error) = error(response) else {
-        span.record("rpc.status_code", "OK");
-        tracing::debug!(rpc.status_code = "OK", duration_us = micros, request.id = id, "call");
+        trace::record_status(&span, "OK", false);
+        tracing::debug!(
+            rpc.method = method,
+            rpc.status_code = "OK",
+            duration_us = micros,
+            request.id = id,
+            "call answered"
+        );
         return;
     };
     let code = code_name(error.code());
     let reason = error.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-    span.record("rpc.status_code", code);
-    span.record("error.type", code);
-    if is_server_fault(error.code()) {
-        span.record("otel.status_code", "ERROR");
+    let server_fault = is_server_fault(error.code());
+    trace::record_status(&span, code, server_fault);
+    if server_fault {
         tracing::warn!(
+            rpc.method = method,
             rpc.status_code = code,
             reason,
             duration_us = micros,
@@ -246,6 +213,7 @@ fn finish(response: &Response<Body>, took: Duration, id: &str) {
         );
     } else {
         tracing::info!(
+            rpc.method = method,
             rpc.status_code = code,
             reason,
             duration_us = micros,

@@ -11,7 +11,6 @@ mod event;
 mod event_type;
 mod field_mask;
 mod page;
-#[expect(clippy::allow_attributes_without_reason, clippy::pedantic, reason = "generated code")]
 pub mod pb;
 mod request_id;
 mod server;

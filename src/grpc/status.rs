@@ -93,7 +93,7 @@ impl From<InvalidField> for Status {
     }
 }
 
-/// INVALID_ARGUMENT with one violation a field; `fields` has at least one.
+/// `INVALID_ARGUMENT` with one violation a field; `fields` has at least one.
 pub(super) fn invalid(fields: Vec<InvalidField>) -> Status {
     let reason = fields.first().map_or("INVALID_ARGUMENT", |field| field.reason);
     let mut message = fields.first().map(ToString::to_string).unwrap_or_default();
@@ -111,7 +111,7 @@ pub(super) fn invalid(fields: Vec<InvalidField>) -> Status {
     with(Code::InvalidArgument, message, details)
 }
 
-/// NOT_FOUND: the organization has no such object, whoever else has.
+/// `NOT_FOUND`: the organization has no such object, whoever else has.
 pub(super) fn not_found(object: Object<'_>) -> Status {
     let message = format!("there is no {} of this id in the organization", object.kind.noun());
     let mut details = info("NOT_FOUND", None);
@@ -119,7 +119,7 @@ pub(super) fn not_found(object: Object<'_>) -> Status {
     with(Code::NotFound, message, details)
 }
 
-/// FAILED_PRECONDITION; `reason` stable, `why` for people.
+/// `FAILED_PRECONDITION`; `reason` stable, `why` for people.
 pub(super) fn precondition(object: Object<'_>, reason: &'static str, why: &str) -> Status {
     let mut details = info(reason, None);
     let subject = format!("{}/{}", object.kind.type_name(), object.id);
@@ -127,30 +127,30 @@ pub(super) fn precondition(object: Object<'_>, reason: &'static str, why: &str) 
     with(Code::FailedPrecondition, why, details)
 }
 
-/// ABORTED: somebody else changed it in between.
+/// `ABORTED`: somebody else changed it in between.
 pub(super) fn stale() -> Status {
     let message = "changed since it was read: read it again";
     with(Code::Aborted, message, info("ETAG_STALE", None))
 }
 
-/// RESOURCE_EXHAUSTED: the request is larger than the API takes.
+/// `RESOURCE_EXHAUSTED`: the request is larger than the API takes.
 pub(super) fn too_large() -> Status {
     quota("REQUEST_TOO_LARGE", "request", "a request has at most 4 MiB")
 }
 
-/// DEADLINE_EXCEEDED: the caller's time or the server's own cap is over.
+/// `DEADLINE_EXCEEDED`: the caller's time or the server's own cap is over.
 pub(super) fn deadline_exceeded() -> Status {
     let message = "the call took too long; it is not known whether it had an effect";
     with(Code::DeadlineExceeded, message, with_request_info(info("DEADLINE_EXCEEDED", None)))
 }
 
-/// INVALID_ARGUMENT: the bytes are not the message that the method takes.
+/// `INVALID_ARGUMENT`: the bytes are not the message that the method takes.
 pub(super) fn malformed() -> Status {
     let message = "the request is not a message that this method takes";
     with(Code::InvalidArgument, message, info("MALFORMED_REQUEST", None))
 }
 
-/// UNIMPLEMENTED: no such method, or a compression that is not spoken here.
+/// `UNIMPLEMENTED`: no such method, or a compression that is not spoken here.
 pub(super) fn unimplemented() -> Status {
     let message = "this server has no such method, or does not speak its compression";
     with(Code::Unimplemented, message, info("UNIMPLEMENTED", None))
@@ -158,12 +158,13 @@ pub(super) fn unimplemented() -> Status {
 
 /// INTERNAL: our fault. `cause` goes to the log, not to the caller.
 pub(super) fn internal(cause: &dyn std::fmt::Display) -> Status {
-    tracing::error!(error = %cause, "a call failed by our fault");
+    tracing::error!(error = %cause, request.id = call::request_id(), "a call failed by our fault");
     let message = "the server failed; its log says why under this request id";
     with(Code::Internal, message, with_request_info(info("INTERNAL", None)))
 }
 
 /// What a failed store call means to the caller of a method about `object`.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`; nobody else handles it")]
 pub(super) fn store(error: StoreError, object: Object<'_>) -> Status {
     match error {
         StoreError::NotFound => not_found(object),
@@ -178,12 +179,12 @@ pub(super) fn store(error: StoreError, object: Object<'_>) -> Status {
             InvalidField::new("request_id", "REQUEST_ID_REUSED", why).into()
         }
         StoreError::Fenced | StoreError::Unavailable(_) => {
-            tracing::warn!(%error, "the database is away");
+            tracing::warn!(%error, request.id = call::request_id(), "the database is away");
             unavailable("DATABASE_UNAVAILABLE", "the database is away: try again")
         }
         StoreError::StorageFull => storage_full(),
         StoreError::Rejected(_) => {
-            tracing::warn!(%error, "a value was refused");
+            tracing::warn!(%error, request.id = call::request_id(), "a value was refused");
             rejected("request")
         }
         StoreError::Taken => {
@@ -195,6 +196,7 @@ pub(super) fn store(error: StoreError, object: Object<'_>) -> Status {
 }
 
 /// What a refused publication means.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`; nobody else handles it")]
 pub(super) fn publish(error: PublishError) -> Status {
     match error {
         PublishError::QueueFull { retry_in } => {

@@ -165,8 +165,8 @@ mod tests {
         Ok(())
     }
 
-    fn at(seconds: i64) -> Option<prost_types::Timestamp> {
-        Some(prost_types::Timestamp { seconds, nanos: 0 })
+    fn at(seconds: i64) -> prost_types::Timestamp {
+        prost_types::Timestamp { seconds, nanos: 0 }
     }
 
     #[test]
@@ -176,11 +176,11 @@ mod tests {
         };
         let seven = Some(Timestamp(7_000_000));
         assert_eq!(range("publish_time", None), Ok((None, None)));
-        assert_eq!(read(at(7), at(7)), Ok((seven, seven)));
-        assert_eq!(read(None, at(7)), Ok((None, seven)));
-        let turned = read(at(8), at(7)).expect_err("it ends before it starts");
+        assert_eq!(read(Some(at(7)), Some(at(7))), Ok((seven, seven)));
+        assert_eq!(read(None, Some(at(7))), Ok((None, seven)));
+        let turned = read(Some(at(8)), Some(at(7))).expect_err("it ends before it starts");
         assert_eq!(turned.field, "publish_time.start_time");
-        let early = read(None, at(-1)).expect_err("before 1970");
+        let early = read(None, Some(at(-1))).expect_err("before 1970");
         assert_eq!(early.field, "publish_time.end_time");
     }
 

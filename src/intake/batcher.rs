@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::permits::QueueSlots;
 use crate::routing::Routing;
 use crate::store::{Commit, Committed, Fence, Store, StoreError};
+use crate::trace;
 
 /// Most events of a batch, unless one request has more: past this the database gains
 /// little, and callers wait for each other.
@@ -87,6 +88,7 @@ impl Batcher {
             let mut known = Vec::new();
             loop {
                 let span = tracing::debug_span!(
+                    target: trace::TARGET,
                     parent: batch.span().cloned().unwrap_or_else(tracing::Span::none),
                     "commit", requests = batch.len()
                 );

@@ -67,13 +67,14 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const SQLITE_READERS: u32 = 4;
 
 impl Store {
-    /// Brings the database to this version. Safe to run twice and from two places
-    /// at once: the second waits, then finds nothing to do.
+    /// Brings the database to this version, and tells how many migrations that took.
+    /// Safe to run twice and from two places at once: the second waits, then finds
+    /// nothing to do.
     ///
     /// # Errors
     ///
     /// [`StoreError::Setup`] when the database cannot be used at all.
-    pub async fn migrate(settings: &Settings) -> Result<(), StoreError> {
+    pub async fn migrate(settings: &Settings) -> Result<usize, StoreError> {
         let _lock = lock_file(&settings.target)?;
         let connection = connect_writer(settings).await?;
         let migrated = migrate(&connection).await;
@@ -177,7 +178,7 @@ async fn connect_postgres(url: &str, connections: u32) -> Result<DatabaseConnect
     Ok(Database::connect(options).await?)
 }
 
-async fn migrate(connection: &DatabaseConnection) -> Result<(), StoreError> {
+async fn migrate(connection: &DatabaseConnection) -> Result<usize, StoreError> {
     let transaction = connection.begin().await?;
     if transaction.get_database_backend() == DbBackend::Postgres {
         // Two migrators would trip over each other's half-made tables.
@@ -186,6 +187,7 @@ async fn migrate(connection: &DatabaseConnection) -> Result<(), StoreError> {
         );
         transaction.execute_unprepared(&lock).await?;
     }
+    let pending = Migrations::get_pending_migrations(&transaction).await?.len();
     Migrations::up(&transaction, None).await?;
     super::partition::make_ahead(&transaction).await?;
     transaction.commit().await?;
@@ -199,7 +201,7 @@ async fn migrate(connection: &DatabaseConnection) -> Result<(), StoreError> {
         let insert = setting::Entity::insert(row).on_conflict_do_nothing();
         insert.exec_without_returning(connection).await?;
     }
-    Ok(())
+    Ok(pending)
 }
 
 /// Refuses a PostgreSQL that would break promises: too old a version or schema,

@@ -38,6 +38,11 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
+    /// All spans that came so far.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        self.spans.lock().expect("nobody panics while holding it").clone()
+    }
+
     /// The spans of one trace, in the order of their arrival.
     pub(crate) fn trace(&self, trace_id: &[u8]) -> Vec<Span> {
         let spans = self.spans.lock().expect("nobody panics while holding it");

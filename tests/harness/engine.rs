@@ -1,6 +1,7 @@
 //! Which database a story runs on.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,12 +28,16 @@ impl Engine {
         Engine { url, folder: Arc::new(folder) }
     }
 
-    /// An empty database; `None` where PostgreSQL is not to be tested
+    /// A migrated database without data; `None` where PostgreSQL is not to be tested
     /// (`HOOKWARD_TEST_POSTGRES`).
     pub(crate) fn postgres() -> Option<Engine> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let url = postgres::database(&format!("it_{number}"))?;
         let folder = Arc::new(TempDir::new().expect("a temporary folder"));
+        let mut migrate = Command::new(env!("CARGO_BIN_EXE_hookward"));
+        let migrate = migrate.args(["migrate", "--database-url", &url]).output();
+        let migrate = migrate.expect("the binary was built with the tests");
+        assert!(migrate.status.success(), "{migrate:?}");
         Some(Engine { url, folder })
     }
 

@@ -1,7 +1,8 @@
 //! Signatures checked by code that is not ours: OpenSSL's command for the platforms'
 //! HMACs, the reference library for Standard Webhooks.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use base64::Engine;
@@ -27,8 +28,15 @@ pub(crate) fn hmac(secret: &str, message: &[u8]) -> Vec<u8> {
 
 /// `sha256=` and 64 lower-case hexadecimal digits.
 pub(crate) fn sha256_hex(secret: &str, message: &[u8]) -> String {
-    let digits = hmac(secret, message).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("sha256={digits}")
+    format!("sha256={}", hex(&hmac(secret, message)))
+}
+
+/// Two lower-case digits a byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        write!(digits, "{byte:02x}").expect("a String takes everything");
+        digits
+    })
 }
 
 /// `sha256=` and 44 characters of padded standard base64.

@@ -74,15 +74,11 @@ pub(crate) async fn write_response(
     headers: &[(String, String)],
     body: &[u8],
 ) -> Result<()> {
-    let mut head = format!("HTTP/1.1 {status} Scripted\r\n");
     // A 204 has neither a body nor a length (RFC 9110, 8.6).
-    if status != 204 {
-        head += &format!("Content-Length: {}\r\n", body.len());
-    }
-    for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    head += "\r\n";
+    let length = (status != 204).then(|| ("Content-Length".to_owned(), body.len().to_string()));
+    let lines = length.iter().chain(headers).map(|(name, value)| format!("{name}: {value}\r\n"));
+    let lines: Vec<String> = lines.collect();
+    let head = format!("HTTP/1.1 {status} Scripted\r\n{}\r\n", lines.concat());
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body).await?;
     stream.flush().await

@@ -25,7 +25,7 @@ const BATCH: usize = 10;
 const KILLS: usize = 5;
 const DUPLICATES_A_KILL: usize = 512;
 /// For everything together, on a machine that also runs the other tests.
-const LONG: Duration = Duration::from_secs(240);
+const LONG: Duration = Duration::from_mins(4);
 
 /// What the clients know.
 #[derive(Default)]

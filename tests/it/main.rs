@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod accepted_is_enforced;
 mod at_least_once;
 mod bytes_are_bytes;
 mod catalogue;
@@ -22,6 +23,7 @@ mod lock;
 mod metrics;
 mod organizations;
 mod paging;
+mod patient_data;
 mod pause;
 mod reflection_health;
 mod refusals;
@@ -29,5 +31,6 @@ mod refusals_of_events;
 mod schedule_floor;
 mod shutdown;
 mod strangers;
+mod subscriptions;
 mod takeover;
 mod tracing;

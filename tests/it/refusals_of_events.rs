@@ -20,10 +20,12 @@ on_both_engines!(
 
 type Change = fn(&mut pb::Event);
 
+#[expect(clippy::unnecessary_wraps, reason = "as the field takes it")]
 fn json(text: impl Into<String>) -> Option<Payload> {
     Some(Payload::Json(text.into()))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the field takes it")]
 fn time(seconds: i64, nanos: i32) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds, nanos })
 }

@@ -14,6 +14,7 @@ use crate::harness::engine::{Engine, on_both_engines};
 use crate::harness::eventually::eventually;
 use crate::harness::receiver::Receiver;
 use crate::harness::service::{Service, Settings};
+use crate::harness::signature::hex;
 
 on_both_engines!(a_published_trace_goes_on_to_the_receiver_and_to_the_collector);
 
@@ -68,6 +69,7 @@ async fn a_published_trace_goes_on_to_the_receiver_and_to_the_collector(engine: 
     check_tree(&spans);
     let server = spans.iter().find(|span| span.kind() == SpanKind::Server).expect("seen above");
     assert_eq!(server.name, "hookward.v1.EventService/PublishEvents");
+    assert!(spans.iter().any(|span| span.name == "commit"), "the commit is in the trace");
     for id in &sent {
         let attempt = spans.iter().find(|span| hex(&span.span_id) == *id).expect("seen above");
         assert_eq!((&*attempt.name, attempt.kind()), ("POST", SpanKind::Client));
@@ -97,10 +99,6 @@ async fn publish_traced(service: &Service, event: pb::Event) -> String {
     request.metadata_mut().insert("traceparent", context.parse().expect("ASCII"));
     let response = clinic.events().publish_events(request).await.expect("it keeps the rules");
     response.into_inner().results.remove(0).event_id
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A collector that is away delays nothing.

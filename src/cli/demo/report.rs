@@ -3,7 +3,6 @@
 use std::io;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::receiver::Received;
@@ -40,11 +39,16 @@ impl<W: Write> Report<W> {
     pub(super) fn started(
         &mut self,
         service: SocketAddr,
-        store: &Path,
+        flags: &[String],
         receiver_url: &str,
     ) -> io::Result<()> {
-        writeln!(self.out, "  service   gRPC {service}, SQLite {}", store.display())?;
         writeln!(self.out, "  receiver  {receiver_url}, certified by an authority of its own")?;
+        writeln!(self.out, "  service   gRPC {service}, in this process, as if started by")?;
+        writeln!(self.out, "            {}", self.paint.quiet("hookward serve \\"))?;
+        for (number, flag) in flags.iter().enumerate() {
+            let more = if number + 1 < flags.len() { " \\" } else { "" };
+            writeln!(self.out, "              {}", self.paint.quiet(format!("{flag}{more}")))?;
+        }
         self.out.flush()
     }
 
@@ -153,9 +157,7 @@ impl<W: Write> Report<W> {
 
     fn next_steps(&mut self) -> io::Result<()> {
         self.section("Next", "each in a terminal of its own")?;
-        for (command, purpose) in NEXT_STEPS {
-            writeln!(self.out, "  {command:<54}{}", self.paint.quiet(purpose))?;
-        }
+        writeln!(self.out, "{NEXT_STEPS}")?;
         self.out.flush()
     }
 
@@ -165,12 +167,15 @@ impl<W: Write> Report<W> {
     }
 }
 
-/// What a person does next; the first two fit each other.
-const NEXT_STEPS: [(&str, &str); 3] = [
-    ("hookward listen", "a receiver that shows what it gets"),
-    ("hookward serve --egress-allow 127.0.0.1:9000", "the service, allowed to call it"),
-    ("grpcurl -plaintext 127.0.0.1:50051 list", "its API"),
-];
+/// What a person does next: the same by hand.
+const NEXT_STEPS: &str = r#"  hookward listen
+  hookward serve --egress-allow 127.0.0.1:9000
+  grpcurl -plaintext -d '{"organization_id": "me", "subscription":
+    {"url": "http://127.0.0.1:9000/hook", "event_patterns": ["*"]}}' \
+    127.0.0.1:50051 hookward.v1.SubscriptionService/CreateSubscription
+  grpcurl -plaintext -d '{"organization_id": "me", "events":
+    [{"type": "greeting", "json": "{\"hello\": \"you\"}"}]}' \
+    127.0.0.1:50051 hookward.v1.EventService/PublishEvents"#;
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,13 @@
-//! The service under demonstration, in this process, with the settings that a user
-//! would give it.
+//! The service under demonstration: the one that `hookward serve` starts, in this
+//! process, with flags that a user could give.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::Args;
+use clap::FromArgMatches;
 
 use crate::app::App;
 use crate::cli::receiver::Receiver;
@@ -16,50 +17,79 @@ use crate::metrics::Metrics;
 
 /// A running service.
 pub(super) struct Service {
-    store_file: PathBuf,
-    grpc_address: SocketAddr,
     app: App,
-}
-
-/// `serve`'s own command line.
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(flatten)]
-    serve: ServeArguments,
+    grpc_address: SocketAddr,
+    flags: Vec<String>,
 }
 
 impl Service {
-    /// Starts one that keeps its store in `folder` and may call `receiver`, over TLS
-    /// and nowhere else on this machine.
+    /// Starts one that keeps its store in `folder` and may call `receiver`, over TLS,
+    /// and no other private address.
     pub(super) async fn start(folder: &Path, receiver: &Receiver) -> anyhow::Result<Service> {
-        let store_file = folder.join("hookward.db");
-        let ca_file = folder.join("receiver-ca.pem");
-        std::fs::write(&ca_file, receiver.authority_pem().unwrap_or_default())
-            .context("cannot write the receiver's certificate authority")?;
-        let line = Line::try_parse_from([
-            "serve".to_owned(),
-            format!("--database-url=sqlite:{}", store_file.display()),
-            "--grpc-listen=127.0.0.1:0".to_owned(),
-            "--admin-listen=off".to_owned(),
-            format!("--egress-allow=127.0.0.1:{}", receiver.address().port()),
-            format!("--egress-ca={}", ca_file.display()),
-        ])?;
-        let settings = Settings::read(&line.serve)?;
-        let app = App::start(settings, Metrics::new()).await?;
+        let authority = folder.join("receiver-ca.pem");
+        fs::write(&authority, receiver.authority_pem().unwrap_or_default())
+            .with_context(|| format!("cannot write {}", authority.display()))?;
+        let flags = flags(&folder.join("hookward.db"), &authority, receiver.address());
+        let app = App::start(settings(&flags)?, Metrics::new()).await?;
         let grpc_address = app.grpc_address().context("the service takes no calls")?;
-        Ok(Service { store_file, grpc_address, app })
+        Ok(Service { app, grpc_address, flags })
     }
 
     pub(super) fn grpc_address(&self) -> SocketAddr {
         self.grpc_address
     }
 
-    pub(super) fn store_file(&self) -> PathBuf {
-        self.store_file.clone()
+    /// The flags that `hookward serve` would be given, each with its value.
+    pub(super) fn flags(&self) -> &[String] {
+        &self.flags
     }
 
     /// Stops it in good order.
     pub(super) async fn stop(self) {
         self.app.stop().await;
+    }
+}
+
+fn flags(store: &Path, authority: &Path, receiver: SocketAddr) -> Vec<String> {
+    vec![
+        format!("--database-url=sqlite:{}", store.display()),
+        "--grpc-listen=127.0.0.1:0".to_owned(),
+        "--admin-listen=off".to_owned(),
+        format!("--egress-allow={receiver}"),
+        format!("--egress-ca={}", authority.display()),
+    ]
+}
+
+fn settings(flags: &[String]) -> anyhow::Result<Settings> {
+    let arguments = ServeArguments::from_arg_matches(&serve().try_get_matches_from(flags)?)?;
+    Ok(Settings::read(&arguments)?)
+}
+
+/// What reads flags as `hookward serve` does, but nothing of the environment: a demo
+/// must not find its way into a real database.
+fn serve() -> clap::Command {
+    ServeArguments::augment_args(clap::Command::new("serve").no_binary_name(true))
+        .mut_args(|argument| argument.env(None::<&str>))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::Target;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_say_all_and_the_environment_nothing() {
+        assert!(serve().get_arguments().all(|argument| argument.get_env().is_none()));
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, authority) = (folder.path().join("a.db"), folder.path().join("a.pem"));
+        fs::write(&authority, "-----BEGIN CERTIFICATE-----").expect("written");
+        let receiver: SocketAddr = "127.0.0.1:9000".parse().expect("an address");
+        let settings = settings(&flags(&store, &authority, receiver)).expect("they are right");
+        assert!(matches!(settings.database.target, Target::Sqlite(path) if path == store));
+        let policy = settings.egress.policy;
+        assert!(policy.permits(receiver.ip(), receiver.port()));
+        assert!(!policy.permits(receiver.ip(), 9001));
     }
 }

@@ -81,7 +81,7 @@ fn assert_refused(cases: &[Case]) {
 fn what_breaks_a_rule_is_refused_by_field_and_reason() {
     let cases: [Case; 13] = [
         (|i, _| i.account_id = "a b".to_owned(), "account_id", "INVALID_ID"),
-        (|i, _| i.name = "n".repeat(129), "name", "INVALID_NAME"),
+        (|i, _| i.name = "n".repeat(257), "name", "INVALID_NAME"),
         (|i, _| i.name = "a\nb".to_owned(), "name", "INVALID_NAME"),
         (|i, _| i.url.clear(), "url", "URL_SYNTAX"),
         (|i, _| i.url = "https://10.0.0.1/".to_owned(), "url", "URL_BLOCKED_ADDRESS"),

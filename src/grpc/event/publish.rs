@@ -52,7 +52,7 @@ pub(super) async fn publish(
     }
     let reader = Reader {
         organization: &organization,
-        trace: call::trace(&metadata),
+        trace: call::trace_context(&metadata),
         payload_bytes_max: context.limits.payload_bytes_max,
         now: context.lease.now(),
     };

@@ -103,7 +103,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// INVALID_ARGUMENT naming fields of `subscription`.
+    /// `INVALID_ARGUMENT` naming fields of `subscription`.
     pub(super) fn check(
         self,
         context: &Context,
@@ -131,7 +131,7 @@ impl Draft {
 ///
 /// # Errors
 ///
-/// INVALID_ARGUMENT for `subscription` or its organization.
+/// `INVALID_ARGUMENT` for `subscription` or its organization.
 pub(super) fn of_request(
     sent: Option<pb::Subscription>,
     organization: &OrganizationId,

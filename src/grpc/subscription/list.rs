@@ -35,9 +35,10 @@ pub(super) async fn list(
     let before = page.from.map(|[key, _]| SubscriptionKey(key));
     // Patterns are not matched by the database. All that an organization may have is
     // little enough to look through.
-    let limit = match event_type.is_empty() {
-        true => page.size + 1,
-        false => usize::try_from(SUBSCRIPTIONS_MAX).unwrap_or(usize::MAX),
+    let limit = if event_type.is_empty() {
+        page.size + 1
+    } else {
+        usize::try_from(SUBSCRIPTIONS_MAX).unwrap_or(usize::MAX)
     };
     let found = store.subscriptions(organization, &filter, before, limit).await;
     let mut found = found.map_err(|error| status::store(error, Object::subscription("")))?;

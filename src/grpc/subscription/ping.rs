@@ -45,7 +45,7 @@ pub(super) async fn ping(
     let event = input.check(PAYLOAD_BYTES_CEILING, context.lease.now());
     let event = event.map_err(|invalid| status::internal(&invalid))?;
     let target = Some(subscription.key);
-    let event = NewEvent { target, trace: call::trace(&metadata), ..event };
+    let event = NewEvent { target, trace: call::trace_context(&metadata), ..event };
     let published = context.intake.publish(vec![event]).await.map_err(status::publish)?;
     let published = published.into_iter().next();
     let published = published.ok_or_else(|| status::internal(&"a ping without a result"))?;

@@ -1,0 +1,129 @@
+//! The service under measurement: the real command as a process of its own.
+
+use std::fs::File;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use anyhow::bail;
+use tempfile::TempDir;
+
+use crate::cpu::Watched;
+use crate::database::Database;
+use crate::database::Store;
+use crate::options::Options;
+use crate::pause;
+
+/// What it prints once it takes calls; the address follows.
+const READY: &str = "hookward is serving gRPC on ";
+const START_MAX: Duration = Duration::from_secs(30);
+const STOP_MAX: Duration = Duration::from_secs(40);
+
+/// A running service with a database of its own. Dropping it stops it.
+pub(crate) struct Service {
+    child: Child,
+    /// Which store it runs on.
+    pub(crate) store: Store,
+    /// Address of its gRPC port.
+    pub(crate) address: String,
+    /// Its database.
+    pub(crate) database: Database,
+    folder: Option<TempDir>,
+}
+
+impl Service {
+    /// Starts it on an empty database; `None`: that store is not installed.
+    pub(crate) fn start(options: &Options, store: Store) -> anyhow::Result<Option<Service>> {
+        let folder = tempfile::Builder::new().prefix("hookward-bench-").tempdir()?;
+        let Some(database) = store.database(folder.path())? else { return Ok(None) };
+        let built = Path::new(env!("CARGO_BIN_EXE_hookward")).to_owned();
+        let program = options.server.clone().unwrap_or(built);
+        let url = ["--database-url", &database.url];
+        if store == Store::Postgres {
+            let migrated = command(&program).arg("migrate").args(url).output()?;
+            if !migrated.status.success() {
+                bail!("migrate: {}", String::from_utf8_lossy(&migrated.stderr));
+            }
+        }
+        let log = folder.path().join("log");
+        let mut command = command(&program);
+        command.arg("serve").args(url).current_dir(folder.path());
+        command.args(["--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.args(["--egress-allow", "127.0.0.1/32"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
+        let mut child = command.spawn().context("cannot start hookward")?;
+        let address = match address(&mut child) {
+            Ok(address) => address,
+            Err(error) => {
+                // It may have ended already.
+                let _ = child.kill();
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                bail!("{error:#}\n{said}");
+            }
+        };
+        Ok(Some(Service { child, store, address, database, folder: Some(folder) }))
+    }
+
+    /// The processes whose CPU time it costs.
+    pub(crate) fn watched(&self) -> Vec<Watched> {
+        let own = Watched { name: "hookward", pid: self.child.id(), family: false };
+        std::iter::once(own).chain(self.database.server.clone()).collect()
+    }
+
+    /// Keeps its folder after the end; says where it is.
+    pub(crate) fn keep(&mut self) {
+        if let Some(folder) = self.folder.take() {
+            eprintln!("kept: {}", folder.keep().display());
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // All of it as well as it goes: what is left is a temporary folder.
+        let pid = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        let until = Instant::now() + STOP_MAX;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            pause(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// With the defaults: settings of the shell that runs the benchmark do not count.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("HOOKWARD_") || text.starts_with("OTEL_") || text == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Where it listens, from its own words. A thread goes on reading, so that it never
+/// waits for us.
+fn address(child: &mut Child) -> anyhow::Result<String> {
+    let output = child.stdout.take().context("a pipe was asked for")?;
+    let (found, address) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once(READY) {
+                let address = rest.split([',', ' ']).next().unwrap_or_default();
+                // Nobody listens any more when it took too long.
+                let _ = found.send(address.to_owned());
+            }
+        }
+    });
+    address.recv_timeout(START_MAX).context("hookward does not say that it serves")
+}

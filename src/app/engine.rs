@@ -22,7 +22,7 @@ use crate::store::{Store, StoreError};
 /// Deliveries that may wait in memory: for one endpoint, and for all. Enough to keep a
 /// fast receiver busy between two claims, few enough to be sent within a second or two.
 const SLOTS: QueueSlotsLimits = QueueSlotsLimits {
-    endpoint_rows: 1024,
+    endpoint_rows: 8192,
     endpoint_bytes: 16 * 1024 * 1024,
     replica_rows: 65_536,
     replica_bytes: 128 * 1024 * 1024,

@@ -66,10 +66,7 @@ impl App {
             .map_err(|error| StartError::Settings(error.to_string()))?;
         // Listen first: a port that is taken should not cost a replica's registration.
         let serves = settings.role != Role::Dispatch;
-        let grpc_listener = match serves {
-            true => Some(listen(settings.grpc_listen).await?),
-            false => None,
-        };
+        let grpc_listener = if serves { Some(listen(settings.grpc_listen).await?) } else { None };
         let admin_listener = match settings.admin_listen {
             Some(address) => Some(listen(address).await?),
             None => None,

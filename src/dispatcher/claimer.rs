@@ -14,10 +14,10 @@ use crate::store::{DueListener, StoreError, Waiting};
 /// come due earlier, or when a notice comes.
 const POLL: Duration = Duration::from_millis(250);
 /// The same while something is due and its queue is full.
-const FULL_POLL: Duration = Duration::from_millis(10);
+const FULL_POLL: Duration = Duration::from_millis(5);
 /// Most subscriptions of one claim, and most rows of each.
 const SUBSCRIPTIONS_MAX: usize = 128;
-const ROWS_MAX: usize = 256;
+const ROWS_MAX: usize = 1024;
 /// How often claims in the database are compared with memory.
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
 /// Other replicas are told of due rows at most this often.

@@ -15,6 +15,7 @@ mod engine;
 mod entity;
 mod error;
 mod event;
+mod follow_up;
 mod migrations;
 mod open;
 mod partition;

@@ -12,9 +12,8 @@ use super::replica::number;
 use super::row::{AttemptRow, attempt_row};
 use super::{Fence, Store, StoreError};
 use crate::domain::attempt::Attempt;
-use crate::domain::delivery::{DeadReason, DeliveryState};
+use crate::domain::delivery::DeadReason;
 use crate::domain::id::{DeliveryKey, OrganizationId};
-use crate::domain::timestamp::micros;
 
 /// What to record of one claimed delivery.
 #[derive(Clone, Debug)]
@@ -65,34 +64,6 @@ const APPEND_POSTGRES: &str = "
 const ATTEMPT_COLUMNS: &str = "INSERT INTO attempt (subscription_key, event_key, number, result,
     http_status, start_time, duration_us, error, response_body, trace_id)";
 
-/// Takes ended deliveries out of `due`, where the claim is still this one's.
-const END: &str =
-    "DELETE FROM due WHERE subscription_key = $1 AND event_key = $2 AND owner = $3 AND claim = $4";
-
-/// Puts a claimed delivery back in line, where the claim is still this one's.
-const PUT_BACK: &str = "
-    UPDATE due SET owner = 0, due_at = {now} + $5, attempts = $6, last_chance = false
-    WHERE subscription_key = $1 AND event_key = $2 AND owner = $3 AND claim = $4";
-
-/// Puts a claimed delivery back as it was.
-const RELEASE: &str = "
-    UPDATE due SET owner = 0
-    WHERE subscription_key = $1 AND event_key = $2 AND owner = $3 AND claim = $4";
-
-/// Puts a delivery in line whose first attempt failed. One that was cancelled
-/// meanwhile stays so: the event's row, locked before this, holds off a
-/// cancellation until the end of the transaction.
-const PUT_IN_LINE: &str = "
-    INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts, takeovers, last_chance)
-    SELECT $1, $2, {now} + $3, 0, 0, $4, 0, $5
-    WHERE NOT EXISTS (SELECT 1 FROM undelivered u WHERE u.subscription_key = $1 AND u.event_key = $2)
-    ON CONFLICT DO NOTHING";
-
-/// Ends a delivery without success. One that was cancelled stays cancelled.
-const GIVE_UP: &str = "
-    INSERT INTO undelivered (subscription_key, event_key, organization_id, state, reason, end_time)
-    VALUES ($1, $2, $3, $4, $5, {now}) ON CONFLICT DO NOTHING";
-
 impl Store {
     /// Records a batch of settlements, all or nothing. Sending the same batch again
     /// changes nothing.
@@ -109,14 +80,7 @@ impl Store {
         let transaction = self.begin().await?;
         self.hold(&transaction, fence).await?;
         self.append(&transaction, fence, batch).await?;
-        if self.is_shared() {
-            lock_events(self, &transaction, batch).await?;
-        }
-        for one in batch {
-            if !healthy(one) {
-                self.follow_up(&transaction, fence, one).await?;
-            }
-        }
+        self.follow_up(&transaction, fence, batch).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -213,72 +177,6 @@ impl Store {
         self.insert_rows(transaction, ATTEMPT_COLUMNS, 10, tail, values, count).await?;
         Ok(())
     }
-
-    /// Everything after a settlement's attempt row. Slower than the healthy path,
-    /// one statement or two a delivery: these are the failures.
-    async fn follow_up(
-        &self,
-        transaction: &DatabaseTransaction,
-        fence: Fence,
-        one: &Settlement,
-    ) -> Result<(), StoreError> {
-        let attempts = i16::try_from(one.attempts).unwrap_or(i16::MAX);
-        let (subscription, event) = (one.delivery.subscription.0, one.delivery.event.0);
-        let claim: Vec<Value> =
-            vec![subscription.into(), event.into(), fence.incarnation.into(), one.claim.into()];
-        let run = async |sql: &str, values: Vec<Value>| -> Result<bool, StoreError> {
-            let result = transaction.execute_raw(self.statement(sql, values)).await?;
-            Ok(0 < result.rows_affected())
-        };
-        let (state, reason) = match one.next {
-            Next::RetryIn(wait) if one.in_due => {
-                let mut values = claim;
-                values.extend([micros(wait).into(), attempts.into()]);
-                return run(PUT_BACK, values).await.map(drop);
-            }
-            Next::Release if one.in_due => return run(RELEASE, claim).await.map(drop),
-            Next::RetryIn(_) | Next::Release => {
-                let wait = if let Next::RetryIn(wait) = one.next { micros(wait) } else { 0 };
-                let values =
-                    [subscription.into(), event.into(), wait.into(), attempts.into(), false.into()];
-                return run(PUT_IN_LINE, values.into()).await.map(drop);
-            }
-            Next::Succeeded => return run(END, claim).await.map(drop),
-            Next::Dead(reason) => (DeliveryState::Dead, reason as i16),
-            Next::Cancelled => (DeliveryState::Cancelled, 0),
-        };
-        if one.in_due && !run(END, claim).await? {
-            return Ok(());
-        }
-        let values = [
-            subscription.into(),
-            event.into(),
-            one.organization.as_str().into(),
-            (state as i16).into(),
-            reason.into(),
-        ];
-        run(GIVE_UP, values.into()).await.map(drop)
-    }
-}
-
-/// Locks the events of deliveries that go in line for the first time, so that a
-/// cancellation of one of them is either seen by this transaction or sees its rows.
-async fn lock_events(
-    store: &Store,
-    transaction: &DatabaseTransaction,
-    batch: &[Settlement],
-) -> Result<(), StoreError> {
-    let waits =
-        |one: &&Settlement| !one.in_due && matches!(one.next, Next::RetryIn(_) | Next::Release);
-    let mut events: Vec<i64> = batch.iter().filter(waits).map(|one| one.delivery.event.0).collect();
-    if events.is_empty() {
-        return Ok(());
-    }
-    events.sort_unstable();
-    events.dedup();
-    let sql = "SELECT key FROM event WHERE key = ANY($1) ORDER BY key FOR KEY SHARE";
-    transaction.query_all_raw(store.statement(sql, vec![events.into()])).await?;
-    Ok(())
 }
 
 fn recorded(batch: &[Settlement]) -> Vec<(DeliveryKey, AttemptRow)> {

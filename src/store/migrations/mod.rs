@@ -3,9 +3,9 @@
 //! A migration only widens (expand, later contract), so that the release before
 //! keeps working beside this one. Never edit one that was released; add the next.
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, DeriveMigrationName};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 use sea_orm_migration::async_trait;
-use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
+use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
 
 /// Every migration, in order.
 pub(super) struct Migrations;
@@ -17,8 +17,13 @@ impl MigratorTrait for Migrations {
 }
 
 /// The outcome log and what stands around it.
-#[derive(DeriveMigrationName)]
 struct M0001;
+
+impl MigrationName for M0001 {
+    fn name(&self) -> &'static str {
+        "m0001_outcome_log"
+    }
+}
 
 #[async_trait::async_trait]
 impl MigrationTrait for M0001 {

@@ -1,0 +1,263 @@
+//! What settlements change beside their attempt rows: the slower half, for everything
+//! that was not settled by its first attempt.
+//!
+//! PostgreSQL takes each kind of change as one statement over arrays, whatever the
+//! batch size. SQLite, in the same process, takes them one by one.
+
+use std::collections::HashSet;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
+
+use super::engine::column;
+use super::settle::keys;
+use super::{Fence, Next, Settlement, Store, StoreError};
+use crate::domain::delivery::DeliveryState;
+use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
+use crate::domain::timestamp::micros;
+
+/// Takes ended deliveries out of `due`, where the claim is still this one's.
+const END_POSTGRES: &str = "
+    DELETE FROM due USING unnest($1::int8[], $2::int8[], $3::int4[]) u (s, e, claim)
+    WHERE due.subscription_key = u.s AND due.event_key = u.e AND due.claim = u.claim
+      AND due.owner = $4
+    RETURNING due.subscription_key, due.event_key";
+const END_SQLITE: &str = "
+    DELETE FROM due WHERE subscription_key = $1 AND event_key = $2 AND claim = $3 AND owner = $4
+    RETURNING subscription_key, event_key";
+
+/// Puts claimed deliveries back in line, where the claim is still this one's.
+const PUT_BACK_POSTGRES: &str = "
+    UPDATE due SET owner = 0, due_at = {now} + u.wait, attempts = u.attempts, last_chance = false
+    FROM unnest($1::int8[], $2::int8[], $3::int4[], $5::int8[], $6::int2[])
+        u (s, e, claim, wait, attempts)
+    WHERE due.subscription_key = u.s AND due.event_key = u.e AND due.claim = u.claim
+      AND due.owner = $4";
+const PUT_BACK_SQLITE: &str = "
+    UPDATE due SET owner = 0, due_at = {now} + $5, attempts = $6, last_chance = false
+    WHERE subscription_key = $1 AND event_key = $2 AND claim = $3 AND owner = $4";
+
+/// Puts claimed deliveries back as they were.
+const RELEASE_POSTGRES: &str = "
+    UPDATE due SET owner = 0 FROM unnest($1::int8[], $2::int8[], $3::int4[]) u (s, e, claim)
+    WHERE due.subscription_key = u.s AND due.event_key = u.e AND due.claim = u.claim
+      AND due.owner = $4";
+const RELEASE_SQLITE: &str = "
+    UPDATE due SET owner = 0
+    WHERE subscription_key = $1 AND event_key = $2 AND claim = $3 AND owner = $4";
+
+/// Puts deliveries in line that their commit had claimed. One that was cancelled
+/// meanwhile stays so: the events' rows, locked before this, hold off a cancellation
+/// until the end of the transaction.
+const PUT_IN_LINE_POSTGRES: &str = "
+    INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts, takeovers, last_chance)
+    SELECT u.s, u.e, {now} + u.wait, 0, 0, u.attempts, 0, false
+    FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::int2[]) u (s, e, wait, attempts)
+    WHERE NOT EXISTS (SELECT 1 FROM undelivered n WHERE n.subscription_key = u.s AND n.event_key = u.e)
+    ON CONFLICT DO NOTHING";
+const PUT_IN_LINE_SQLITE: &str = "
+    INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts, takeovers, last_chance)
+    SELECT $1, $2, {now} + $3, 0, 0, $4, 0, 0
+    WHERE NOT EXISTS (SELECT 1 FROM undelivered n WHERE n.subscription_key = $1 AND n.event_key = $2)
+    ON CONFLICT DO NOTHING";
+
+/// Ends deliveries without success. One that was cancelled stays cancelled.
+const GIVE_UP_POSTGRES: &str = "
+    INSERT INTO undelivered (subscription_key, event_key, organization_id, state, reason, end_time)
+    SELECT u.*, {now} FROM unnest($1::int8[], $2::int8[], $3::text[], $4::int2[], $5::int2[]) u
+    ON CONFLICT DO NOTHING";
+const GIVE_UP_SQLITE: &str = "
+    INSERT INTO undelivered (subscription_key, event_key, organization_id, state, reason, end_time)
+    VALUES ($1, $2, $3, $4, $5, {now}) ON CONFLICT DO NOTHING";
+
+/// Locks the events of deliveries that go in line for the first time, so that a
+/// cancellation of one of them is either seen by this transaction or sees its rows.
+/// Ascending, as every transaction that locks several.
+const LOCK_EVENTS: &str = "SELECT key FROM event WHERE key = ANY($1) ORDER BY key FOR KEY SHARE";
+
+impl Store {
+    /// Writes what follows from a batch whose attempts are appended.
+    pub(super) async fn follow_up(
+        &self,
+        transaction: &DatabaseTransaction,
+        fence: Fence,
+        batch: &[Settlement],
+    ) -> Result<(), StoreError> {
+        let of = |wanted: fn(&Settlement) -> bool| -> Vec<&Settlement> {
+            batch.iter().filter(|one| wanted(one)).collect()
+        };
+        let ended = of(|one| one.in_due && is_end(one.next));
+        let ended = self.end(transaction, fence, &ended).await?;
+        let back = of(|one| one.in_due && matches!(one.next, Next::RetryIn(_)));
+        self.put_back(transaction, fence, &back).await?;
+        let released = of(|one| one.in_due && one.next == Next::Release);
+        self.release(transaction, fence, &released).await?;
+        let new = of(|one| !one.in_due && matches!(one.next, Next::RetryIn(_) | Next::Release));
+        self.put_in_line(transaction, &new).await?;
+        let lost = |one: &&Settlement| {
+            matches!(one.next, Next::Dead(_) | Next::Cancelled)
+                && (!one.in_due || ended.contains(&one.delivery))
+        };
+        self.give_up(transaction, &batch.iter().filter(lost).collect::<Vec<_>>()).await
+    }
+
+    /// Tells which of them were still this replica's.
+    async fn end(
+        &self,
+        transaction: &DatabaseTransaction,
+        fence: Fence,
+        batch: &[&Settlement],
+    ) -> Result<HashSet<DeliveryKey>, StoreError> {
+        let mut rows = Vec::new();
+        if self.is_shared() && !batch.is_empty() {
+            let statement = self.statement(END_POSTGRES, claims(fence, batch));
+            rows = transaction.query_all_raw(statement).await?;
+        } else {
+            for one in batch {
+                let statement = self.statement(END_SQLITE, claim(fence, one));
+                rows.extend(transaction.query_all_raw(statement).await?);
+            }
+        }
+        let delivery = |row| {
+            let subscription = SubscriptionKey(column(&row, "subscription_key")?);
+            Ok(DeliveryKey { event: EventKey(column(&row, "event_key")?), subscription })
+        };
+        rows.into_iter().map(delivery).collect()
+    }
+
+    async fn put_back(
+        &self,
+        transaction: &DatabaseTransaction,
+        fence: Fence,
+        batch: &[&Settlement],
+    ) -> Result<(), StoreError> {
+        if self.is_shared() && !batch.is_empty() {
+            let mut values = claims(fence, batch);
+            values.extend([waits(batch), counts(batch)]);
+            transaction.execute_raw(self.statement(PUT_BACK_POSTGRES, values)).await?;
+            return Ok(());
+        }
+        for one in batch {
+            let mut values = claim(fence, one);
+            values.extend([wait(one).into(), count(one).into()]);
+            transaction.execute_raw(self.statement(PUT_BACK_SQLITE, values)).await?;
+        }
+        Ok(())
+    }
+
+    async fn release(
+        &self,
+        transaction: &DatabaseTransaction,
+        fence: Fence,
+        batch: &[&Settlement],
+    ) -> Result<(), StoreError> {
+        if self.is_shared() && !batch.is_empty() {
+            let statement = self.statement(RELEASE_POSTGRES, claims(fence, batch));
+            transaction.execute_raw(statement).await?;
+            return Ok(());
+        }
+        for one in batch {
+            let statement = self.statement(RELEASE_SQLITE, claim(fence, one));
+            transaction.execute_raw(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_in_line(
+        &self,
+        transaction: &DatabaseTransaction,
+        batch: &[&Settlement],
+    ) -> Result<(), StoreError> {
+        if self.is_shared() && !batch.is_empty() {
+            let mut events: Vec<i64> = batch.iter().map(|one| one.delivery.event.0).collect();
+            events.sort_unstable();
+            events.dedup();
+            let lock = self.statement(LOCK_EVENTS, vec![events.into()]);
+            transaction.query_all_raw(lock).await?;
+            let [subscriptions, events] = keys(batch.iter().map(|one| one.delivery));
+            let values = vec![subscriptions, events, waits(batch), counts(batch)];
+            transaction.execute_raw(self.statement(PUT_IN_LINE_POSTGRES, values)).await?;
+            return Ok(());
+        }
+        for one in batch {
+            let (subscription, event) = (one.delivery.subscription.0, one.delivery.event.0);
+            let values = [subscription.into(), event.into(), wait(one).into(), count(one).into()];
+            let statement = self.statement(PUT_IN_LINE_SQLITE, values.into());
+            transaction.execute_raw(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn give_up(
+        &self,
+        transaction: &DatabaseTransaction,
+        batch: &[&Settlement],
+    ) -> Result<(), StoreError> {
+        if self.is_shared() && !batch.is_empty() {
+            let [subscriptions, events] = keys(batch.iter().map(|one| one.delivery));
+            let organization = |one: &&Settlement| one.organization.as_str().to_owned();
+            let organizations: Vec<String> = batch.iter().map(organization).collect();
+            let (states, reasons): (Vec<i16>, Vec<i16>) =
+                batch.iter().map(|one| end_of(one.next)).unzip();
+            let values =
+                vec![subscriptions, events, organizations.into(), states.into(), reasons.into()];
+            transaction.execute_raw(self.statement(GIVE_UP_POSTGRES, values)).await?;
+            return Ok(());
+        }
+        for one in batch {
+            let (state, reason) = end_of(one.next);
+            let values = [
+                one.delivery.subscription.0.into(),
+                one.delivery.event.0.into(),
+                one.organization.as_str().into(),
+                state.into(),
+                reason.into(),
+            ];
+            transaction.execute_raw(self.statement(GIVE_UP_SQLITE, values.into())).await?;
+        }
+        Ok(())
+    }
+}
+
+fn is_end(next: Next) -> bool {
+    matches!(next, Next::Succeeded | Next::Dead(_) | Next::Cancelled)
+}
+
+/// The numbers of `undelivered.state` and `.reason`.
+fn end_of(next: Next) -> (i16, i16) {
+    match next {
+        Next::Dead(reason) => (DeliveryState::Dead as i16, reason as i16),
+        Next::Cancelled | Next::Succeeded | Next::RetryIn(_) | Next::Release => {
+            (DeliveryState::Cancelled as i16, 0)
+        }
+    }
+}
+
+/// Microseconds until it is due; a release is due at once.
+fn wait(one: &Settlement) -> i64 {
+    if let Next::RetryIn(wait) = one.next { micros(wait) } else { 0 }
+}
+
+fn count(one: &Settlement) -> i16 {
+    i16::try_from(one.attempts).unwrap_or(i16::MAX)
+}
+
+fn waits(batch: &[&Settlement]) -> Value {
+    batch.iter().map(|one| wait(one)).collect::<Vec<i64>>().into()
+}
+
+fn counts(batch: &[&Settlement]) -> Value {
+    batch.iter().map(|one| count(one)).collect::<Vec<i16>>().into()
+}
+
+/// `$1` to `$4`: subscription, event, claim, owner.
+fn claim(fence: Fence, one: &Settlement) -> Vec<Value> {
+    let (subscription, event) = (one.delivery.subscription.0, one.delivery.event.0);
+    vec![subscription.into(), event.into(), one.claim.into(), fence.incarnation.into()]
+}
+
+/// The same, as arrays.
+fn claims(fence: Fence, batch: &[&Settlement]) -> Vec<Value> {
+    let [subscriptions, events] = keys(batch.iter().map(|one| one.delivery));
+    let numbers: Vec<i32> = batch.iter().map(|one| one.claim).collect();
+    vec![subscriptions, events, numbers.into(), fence.incarnation.into()]
+}

@@ -68,11 +68,14 @@ impl Store {
 }
 
 impl Database {
-    /// Writes out what is dirty, so that every measurement starts alike.
+    /// Writes out what is dirty, in the database and in the kernel, so that no
+    /// measurement pays for the one before it.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         if self.server.is_some() {
             sql(&self.url, "CHECKPOINT")?;
         }
+        let written = Command::new("sync").status().context("cannot run sync")?;
+        anyhow::ensure!(written.success(), "sync failed");
         Ok(())
     }
 

@@ -31,6 +31,9 @@ const SLOTS: QueueSlotsLimits = QueueSlotsLimits {
 const NO_SLOTS: QueueSlotsLimits =
     QueueSlotsLimits { endpoint_rows: 0, endpoint_bytes: 0, replica_rows: 0, replica_bytes: 0 };
 
+/// The service met a fault of its own (`EX_SOFTWARE`).
+const EXIT_SOFTWARE: i32 = 70;
+
 /// What the engine is made from.
 pub(super) struct Settings {
     pub(super) intake: intake::Settings,
@@ -70,7 +73,14 @@ impl Engine {
             }
         }
         let lease = Lease::take(&store).await?;
-        let routing = Routing::load(store.clone(), profiles, metrics.clone()).await?;
+        let routing = match Routing::load(store.clone(), profiles, metrics.clone()).await {
+            Ok(routing) => routing,
+            Err(error) => {
+                // What comes of it is told by the error that led here.
+                let _ = store.leave(lease.fence()).await;
+                return Err(error);
+            }
+        };
         let slots = QueueSlots::new(if settings.dispatches { SLOTS } else { NO_SLOTS });
         let (intake, jobs) = Intake::new(settings.intake, metrics.clone());
         let (claims, committed) = mpsc::unbounded_channel();
@@ -97,14 +107,14 @@ impl Engine {
             keeping: Vec::new(),
         };
         let stop = engine.stop_taking.clone();
-        engine.taking.push(tokio::spawn(batcher.run(jobs, stop)));
+        engine.taking.push(vital(batcher.run(jobs, stop)));
         engine.keep(&metrics);
         if settings.dispatches {
             let parts = dispatcher::Parts { store, lease, routing, egress, slots, metrics, due };
             engine.dispatch(parts, settings.in_flight, committed);
         } else {
             let stop = engine.stop_taking.clone();
-            engine.taking.push(tokio::spawn(intake::announce(store, due, stop)));
+            engine.taking.push(vital(intake::announce(store, due, stop)));
         }
         Ok(engine)
     }
@@ -119,9 +129,9 @@ impl Engine {
         };
         let (lease, store) = (self.lease.clone(), self.store.clone());
         let keeping = [
-            tokio::spawn(lease::keep(lease, store, metrics.clone(), stop())),
-            tokio::spawn(self.routing.clone().keep(stop())),
-            tokio::spawn(janitor.run(stop())),
+            vital(lease::keep(lease, store, metrics.clone(), stop())),
+            vital(self.routing.clone().keep(stop())),
+            vital(janitor.run(stop())),
         ];
         self.keeping.extend(keeping);
     }
@@ -135,11 +145,11 @@ impl Engine {
         let (dispatcher, settlements) = Dispatcher::new(parts, limits);
         let stop = self.stop_taking.clone();
         self.taking.extend([
-            tokio::spawn(dispatcher.clone().receive(committed)),
-            tokio::spawn(dispatcher.clone().claim(stop)),
+            vital(dispatcher.clone().receive(committed)),
+            vital(dispatcher.clone().claim(stop)),
         ]);
         let settle = dispatcher.clone().settle(settlements, self.stop_settling.clone());
-        self.settling.push(tokio::spawn(settle));
+        self.settling.push(vital(settle));
         self.dispatcher = Some(dispatcher);
     }
 
@@ -147,7 +157,9 @@ impl Engine {
     /// and leaves. What is still under way then is another replica's after a while.
     pub(super) async fn stop(self, grace: Duration) {
         self.stop_taking.cancel();
-        join(self.taking).await;
+        // A database that is away must not hold up the end: what was not answered is
+        // the publishers' to repeat, and what is claimed is found by others.
+        let taken = tokio::time::timeout(grace, join(self.taking)).await;
         if let Some(dispatcher) = &self.dispatcher {
             dispatcher.stop(grace).await;
         }
@@ -155,8 +167,9 @@ impl Engine {
         self.stop_settling.cancel();
         let settled = tokio::time::timeout(grace, join(self.settling)).await;
         self.stop_keeping.cancel();
-        join(self.keeping).await;
-        if settled.is_ok()
+        let _ = tokio::time::timeout(grace, join(self.keeping)).await;
+        if taken.is_ok()
+            && settled.is_ok()
             && self.lease.ledger().is_empty()
             && let Err(error) = self.store.leave(self.lease.fence()).await
         {
@@ -164,6 +177,18 @@ impl Engine {
         }
         self.store.close().await;
     }
+}
+
+/// Runs a task without which the service only seems to work. When it panics, the
+/// process ends: an orchestrator starts another, and others take over what it held.
+fn vital(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let task = tokio::spawn(task);
+    tokio::spawn(async move {
+        if task.await.is_err_and(|error| error.is_panic()) {
+            tracing::error!("a vital task panicked; ending the process");
+            std::process::exit(EXIT_SOFTWARE);
+        }
+    })
 }
 
 async fn join(tasks: Vec<JoinHandle<()>>) {

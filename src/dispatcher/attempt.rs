@@ -197,9 +197,10 @@ fn not_sent(why: &str, number: u32, now: Timestamp) -> (Attempt, Next) {
 /// The receiver asked to be left alone (410 Gone).
 fn disable(parts: &Parts, route: &Route) {
     let (parts, organization) = (parts.clone(), route.subscription.organization.clone());
-    let key = route.key();
+    let (key, url) = (route.key(), route.subscription.spec.url.clone());
     tokio::spawn(async move {
-        let disabled = parts.store.disable(&organization, key, "the receiver answered 410 Gone");
+        let why = "the receiver answered 410 Gone";
+        let disabled = parts.store.disable(&organization, key, &url, why);
         if let Err(error) = disabled.await {
             // The next delivery meets the same answer, and tries this again.
             tracing::warn!(%error, "cannot disable a subscription that is gone");

@@ -1,6 +1,7 @@
 //! The task that claims what is due.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -14,10 +15,13 @@ use crate::store::{DueListener, StoreError, Waiting};
 /// come due earlier, or when a notice comes.
 const POLL: Duration = Duration::from_millis(250);
 /// The same while something is due and its queue is full.
-const FULL_POLL: Duration = Duration::from_millis(5);
+const FULL_POLL: Duration = Duration::from_millis(20);
 /// Most subscriptions of one claim, and most rows of each.
 const SUBSCRIPTIONS_MAX: usize = 128;
 const ROWS_MAX: usize = 1024;
+/// Most rows of one claim, and most payload bytes that it loads.
+const CLAIM_ROWS_MAX: usize = 4096;
+const CLAIM_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How often claims in the database are compared with memory.
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
 /// Other replicas are told of due rows at most this often.
@@ -81,23 +85,33 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
         waiting.iter().partition(|one| one.due_at <= one.now);
     let sendable = |one: &&Waiting| is_sendable(parts, one.subscription);
     let next = later.into_iter().filter(sendable).map(|one| one.due_at.since(one.now)).min();
-    let due: Vec<SubscriptionKey> =
+    let mut due: Vec<SubscriptionKey> =
         due.into_iter().filter(sendable).map(|one| one.subscription).collect();
-    let room = |key: &SubscriptionKey| {
-        let rows = parts.slots.free(*key).min(ROWS_MAX);
+    // Each look begins where the last one ended, so that no endpoint waits for ever
+    // behind others that always have something due.
+    let turn = dispatcher.inner.turn.fetch_add(SUBSCRIPTIONS_MAX, Ordering::Relaxed);
+    let start = turn.checked_rem(due.len()).unwrap_or_default();
+    due.rotate_left(start);
+    let (mut rows_left, bytes_left) = parts.slots.free_in_all();
+    rows_left = rows_left.min(CLAIM_ROWS_MAX);
+    let mut room = |key: &SubscriptionKey| {
+        let rows = parts.slots.free(*key).min(ROWS_MAX).min(rows_left);
+        rows_left -= rows;
         (0 < rows).then(|| (*key, u32::try_from(rows).unwrap_or(u32::MAX)))
     };
-    let wanted: Vec<_> = due.iter().filter_map(room).take(SUBSCRIPTIONS_MAX).collect();
-    if wanted.is_empty() {
+    let wanted: Vec<_> = due.iter().filter_map(&mut room).take(SUBSCRIPTIONS_MAX).collect();
+    if wanted.is_empty() || bytes_left == 0 {
         let longest = if due.is_empty() { POLL } else { FULL_POLL };
         return Ok(next.unwrap_or(longest).min(longest));
     }
-    let claims = parts.store.claim(parts.lease.fence(), &wanted).await?;
+    let fence = parts.lease.fence();
+    let bytes = u64::try_from(bytes_left).unwrap_or(u64::MAX).min(CLAIM_BYTES_MAX);
+    let claims = parts.store.claim(fence, &wanted, bytes).await?;
     parts.metrics.claimed(claims.len());
     let numbered = claims.iter().map(|claim| (claim.delivery(), claim.number));
-    parts.lease.ledger().claimed(numbered);
+    parts.lease.ledger().claimed(fence, numbered);
     for claim in &claims {
-        parts.slots.put(claim.subscription, claim.event.payload.bytes().len());
+        parts.slots.put(claim.subscription, claim.event.weight());
     }
     let more = !claims.is_empty();
     dispatcher.enqueue(claims);

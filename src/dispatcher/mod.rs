@@ -12,7 +12,7 @@ mod queue;
 mod queue_tests;
 mod settler;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -67,6 +67,8 @@ struct Inner {
     workers: TaskTracker,
     /// No request starts any more.
     stopping: AtomicBool,
+    /// Where the next claim begins among the endpoints that have something due.
+    turn: AtomicUsize,
 }
 
 /// What [`Dispatcher::new`] leaves to be run.
@@ -85,6 +87,7 @@ impl Dispatcher {
             settled,
             workers: TaskTracker::new(),
             stopping: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
         };
         (Dispatcher { inner: Arc::new(inner) }, Settlements(settlements))
     }
@@ -112,15 +115,18 @@ impl Dispatcher {
     pub async fn stop(&self, grace: Duration) {
         self.inner.stopping.store(true, Ordering::SeqCst);
         let waiting = self.queue().drain();
-        for claim in waiting {
-            self.leave_queue(&claim);
-            let settled = Settled::untried(&claim, Next::Release);
-            if self.inner.settled.send(settled).await.is_err() {
-                return;
-            }
-        }
         self.inner.workers.close();
-        if tokio::time::timeout(grace, self.inner.workers.wait()).await.is_err() {
+        let stopped = async {
+            for claim in waiting {
+                self.leave_queue(&claim);
+                let settled = Settled::untried(&claim, Next::Release);
+                if self.inner.settled.send(settled).await.is_err() {
+                    return;
+                }
+            }
+            self.inner.workers.wait().await;
+        };
+        if tokio::time::timeout(grace, stopped).await.is_err() {
             tracing::warn!(
                 "requests still under way after the grace period; they will be sent again"
             );
@@ -167,14 +173,16 @@ impl Dispatcher {
                 // The settler outlives the workers: this cannot fail while they run.
                 let _ = self.inner.settled.send(settled).await;
             }
-            self.queue().finished(endpoint);
+            let route = self.inner.parts.routing.route(endpoint);
+            let in_flight_max = route.map(|route| route.subscription.spec.max_in_flight);
+            self.queue().finished(endpoint, in_flight_max);
             next = self.next();
         }
         self.report();
     }
 
     fn leave_queue(&self, claim: &Claim) {
-        self.inner.parts.slots.give_back(claim.subscription, claim.event.payload.bytes().len());
+        self.inner.parts.slots.give_back(claim.subscription, claim.event.weight());
     }
 
     fn report(&self) {

@@ -65,6 +65,10 @@ impl Queue {
     pub(super) fn next(&mut self) -> Option<Claim> {
         while let Some(key) = self.ready.pop_front() {
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            if lane.in_flight_max <= lane.in_flight {
+                lane.listed = false;
+                continue;
+            }
             match self.in_flight.start(&lane.organization) {
                 Start::ReplicaFull => {
                     self.ready.push_front(key);
@@ -89,9 +93,10 @@ impl Queue {
         None
     }
 
-    /// An attempt to `key` is over.
-    pub(super) fn finished(&mut self, key: SubscriptionKey) {
+    /// An attempt to `key` is over. `in_flight_max`: what its subscription says now.
+    pub(super) fn finished(&mut self, key: SubscriptionKey, in_flight_max: Option<u32>) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
+        lane.in_flight_max = in_flight_max.unwrap_or(lane.in_flight_max).max(1);
         lane.in_flight = lane.in_flight.saturating_sub(1);
         self.in_flight.finish(&lane.organization);
         if let Some(held_up) = self.held_up.get_mut(&lane.organization) {

@@ -66,7 +66,7 @@ fn an_endpoint_holds_no_more_than_its_own_permits() {
         queue.push(claim("clinic", 1, event), 2);
     }
     assert_eq!(endpoints(&mut queue, 10), [1, 1]);
-    queue.finished(SubscriptionKey(1));
+    queue.finished(SubscriptionKey(1), None);
     assert_eq!(endpoints(&mut queue, 10), [1]);
 }
 
@@ -77,9 +77,9 @@ fn a_full_organization_leaves_the_others_alone_and_goes_on_when_it_can() {
     queue.push(claim("clinic", 2, 2), 9);
     queue.push(claim("other", 3, 3), 9);
     assert_eq!(endpoints(&mut queue, 10), [1, 3]);
-    queue.finished(SubscriptionKey(3));
+    queue.finished(SubscriptionKey(3), None);
     assert_eq!(endpoints(&mut queue, 10), [0; 0], "another organization's permit is no use");
-    queue.finished(SubscriptionKey(1));
+    queue.finished(SubscriptionKey(1), None);
     assert_eq!(endpoints(&mut queue, 10), [2]);
 }
 
@@ -92,7 +92,7 @@ fn what_is_drained_is_not_served() {
     assert_eq!(endpoints(&mut queue, 10).len(), 1);
     assert_eq!(queue.drain().len(), 2);
     assert_eq!((queue.waiting(), queue.in_flight()), (0, 1));
-    queue.finished(SubscriptionKey(0));
+    queue.finished(SubscriptionKey(0), None);
     assert!(queue.next().is_none());
 }
 
@@ -140,7 +140,7 @@ proptest! {
                     served.entry(endpoint).or_default().push(claim.event.summary.key.0);
                 }
                 Step::Finish => if !under_way.is_empty() {
-                    queue.finished(SubscriptionKey(under_way.remove(0)));
+                    queue.finished(SubscriptionKey(under_way.remove(0)), None);
                 }
             }
             prop_assert_eq!(queue.in_flight(), under_way.len());

@@ -74,6 +74,8 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             biased;
+            // First: it comes seldom, and would wait for ever behind a full channel.
+            _ = spill.tick() => spill_old(parts).await,
             count = settled.recv_many(&mut group, GROUP) => {
                 if count == 0 {
                     return;
@@ -83,7 +85,6 @@ pub(super) async fn run(
                 }
                 write(parts, &mut group).await;
             }
-            _ = spill.tick() => spill_old(parts).await,
             () = stop.cancelled() => settled.close(),
         }
     }
@@ -109,7 +110,7 @@ async fn write(parts: &Parts, group: &mut Vec<Settled>) {
         *group = others;
         let batch: Vec<Settlement> = mine.into_iter().map(|one| settlement(parts, one)).collect();
         if write_batch(parts, fence, &batch).await {
-            done(parts, &batch);
+            done(parts, fence, &batch);
         }
     }
 }
@@ -140,7 +141,7 @@ async fn write_batch(parts: &Parts, fence: Fence, batch: &[Settlement]) -> bool 
 
 fn settlement(parts: &Parts, one: Settled) -> Settlement {
     Settlement {
-        in_due: parts.lease.ledger().is_in_due(one.delivery),
+        in_due: parts.lease.ledger().is_in_due(one.delivery, one.claim),
         delivery: one.delivery,
         organization: one.organization,
         claim: one.claim,
@@ -150,8 +151,9 @@ fn settlement(parts: &Parts, one: Settled) -> Settlement {
     }
 }
 
-fn done(parts: &Parts, batch: &[Settlement]) {
-    parts.lease.ledger().settled(batch.iter().map(|one| one.delivery));
+fn done(parts: &Parts, fence: Fence, batch: &[Settlement]) {
+    let claims = batch.iter().map(|one| (one.delivery, one.claim));
+    parts.lease.ledger().settled(fence, claims);
     let mut put_back = false;
     for one in batch {
         match one.next {
@@ -172,17 +174,18 @@ fn done(parts: &Parts, batch: &[Settlement]) {
 /// Gives deliveries that have been held for long a due row, so that the watermark
 /// from which another replica would take over does not lag.
 async fn spill_old(parts: &Parts) {
-    let fence = parts.lease.fence();
     let now = parts.lease.now();
     let before = EventKey::first_at(Timestamp(now.0 - micros(SPILL_AFTER)));
-    let old = parts.lease.ledger().fresh_before(before, SPILL_MAX);
-    if old.is_empty() {
-        return;
-    }
-    match parts.store.spill(fence, &old).await {
-        Ok(()) => parts.lease.ledger().spilled(&old),
-        // Noticed by the heartbeat, which starts over.
-        Err(StoreError::Fenced) => {}
-        Err(error) => tracing::debug!(%error, "the watermark stays behind for now"),
+    let (fence, old) = parts.lease.ledger().fresh_before(before, SPILL_MAX);
+    // Until it is known whether the rows are there: they decide how these deliveries
+    // are settled.
+    while !old.is_empty() && parts.lease.fence() == fence {
+        match parts.store.spill(fence, &old).await {
+            Ok(()) => return parts.lease.ledger().spilled(fence, &old),
+            // Noticed by the heartbeat, which starts over.
+            Err(StoreError::Fenced) => return,
+            Err(error) => tracing::debug!(%error, "the watermark stays behind for now"),
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }

@@ -70,6 +70,27 @@ pub struct NewEvent {
     pub trace: TraceContext,
 }
 
+impl NewEvent {
+    /// Bytes that it takes up in memory, its small fixed parts left out.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        weight(&self.payload, &self.attributes, &self.subject)
+    }
+}
+
+impl Event {
+    /// As [`NewEvent::weight`]: the same for the event that it became.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        weight(&self.payload, &self.summary.attributes, &self.summary.subject)
+    }
+}
+
+fn weight(payload: &Payload, attributes: &BTreeMap<String, String>, subject: &str) -> usize {
+    let attributes = attributes.iter().map(|(key, value)| key.len() + value.len());
+    payload.bytes().len() + subject.len() + attributes.sum::<usize>()
+}
+
 /// A stored event.
 #[derive(Clone, Debug)]
 pub struct Event {

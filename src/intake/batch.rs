@@ -226,7 +226,7 @@ impl Matched {
         slots: &QueueSlots,
     ) -> usize {
         let routes = table.matching(event);
-        let bytes = event.payload.bytes().len();
+        let bytes = event.weight();
         let mut parked = Vec::new();
         for route in &routes {
             if route.standing() == Standing::Sendable && slots.take(route.key(), bytes) {

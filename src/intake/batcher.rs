@@ -7,6 +7,7 @@ use tracing::Instrument;
 
 use super::batch::{Batch, Matched};
 use super::{HandOver, Job, Jobs, PublishError};
+use crate::domain::event::NewEvent;
 use crate::domain::id::EventKey;
 use crate::lease::Lease;
 use crate::metrics::Metrics;
@@ -64,8 +65,7 @@ impl Batcher {
             let Some(first) = waiting.take() else { return };
             let mut gathered = vec![first];
             let size = |job: &Job| {
-                let bytes = job.events.iter().map(|event| event.payload.bytes().len());
-                (job.events.len(), bytes.sum::<usize>())
+                (job.events.len(), job.events.iter().map(NewEvent::weight).sum::<usize>())
             };
             let (mut events, mut bytes) = size(&gathered[0]);
             while let Ok(job) = jobs.0.try_recv() {
@@ -142,7 +142,7 @@ impl Batcher {
             (table.version(), batch.matched(&table, &keys, now, ids, &self.slots))
         };
         let Some(matched) = matched else {
-            self.lease.ledger().committed(&keys, std::iter::empty());
+            self.lease.ledger().committed(fence, &keys, std::iter::empty());
             return Ok(Tried::Again(batch));
         };
         let commit = Commit { fence, routing_version, events: &matched.rows };
@@ -150,7 +150,7 @@ impl Batcher {
         let committed = self.store.commit(&commit).await;
         self.metrics.commit(count, began.elapsed());
         let abandon = |matched: Matched| {
-            self.lease.ledger().committed(&keys, std::iter::empty());
+            self.lease.ledger().committed(fence, &keys, std::iter::empty());
             matched.give_places_back(&self.slots);
         };
         match committed {
@@ -174,7 +174,7 @@ impl Batcher {
             Err(StoreError::Unavailable(why)) => {
                 tracing::warn!(why, "commit not answered");
                 batch.refuse(|| PublishError::Unavailable);
-                self.recover(&matched, jobs).await;
+                self.recover(fence, &matched, jobs).await;
                 abandon(matched);
             }
             Err(error) => {
@@ -188,7 +188,7 @@ impl Batcher {
 
     fn hand_over(&self, batch: Batch, matched: &Matched, keys: &[EventKey], fence: Fence) {
         self.metrics.events_accepted(keys.len() as u64);
-        self.lease.ledger().committed(keys, matched.claimed());
+        self.lease.ledger().committed(fence, keys, matched.claimed());
         let claims = matched.claims(fence);
         if !claims.is_empty() {
             // A dispatcher that is gone has left its claims to the lease.
@@ -203,9 +203,9 @@ impl Batcher {
     /// A commit was not answered: it may be stored, as claimed by this process, which
     /// does not know of it. Until the database tells, nothing else is committed and
     /// publishers are told to come again.
-    async fn recover(&self, matched: &Matched, jobs: &mut Jobs) {
+    async fn recover(&self, fence: Fence, matched: &Matched, jobs: &mut Jobs) {
         loop {
-            match self.store.recover_commit(&matched.rows).await {
+            match self.store.recover_commit(fence, &matched.rows).await {
                 Ok(_) => break self.hand_over.due.notify_one(),
                 // Taken over: the other replica has found what was stored.
                 Err(StoreError::Fenced) => break,

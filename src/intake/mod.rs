@@ -132,7 +132,7 @@ impl Intake {
         &self,
         events: Vec<NewEvent>,
     ) -> Result<Vec<PublishedEvent>, PublishError> {
-        let bytes: usize = events.iter().map(|event| event.payload.bytes().len()).sum();
+        let bytes: usize = events.iter().map(NewEvent::weight).sum();
         let places = self.take_places(events.len(), bytes)?;
         let hash = |event: &NewEvent| event.id.as_ref().map(|_| content_hash(event));
         let hashes = events.iter().map(hash).collect();

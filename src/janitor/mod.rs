@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::delivery::DeadReason;
+use crate::domain::timestamp::Timestamp;
 use crate::lease::{LEASE, Lease};
 use crate::metrics::Metrics;
 use crate::routing::{Routing, Standing};
 use crate::store::{Fence, Replica, Store, StoreError};
 
 /// How often replicas are looked at.
-const WATCH: Duration = Duration::from_millis(500);
-/// A replica whose session is gone and that has been silent this long is dead.
-const SILENCE: Duration = Duration::from_secs(1);
+const WATCH: Duration = Duration::from_millis(250);
+/// A replica that has missed two heartbeats and whose session has been gone for
+/// [`SESSION_GONE`] is dead.
+const SILENCE: Duration = Duration::from_millis(1200);
+const SESSION_GONE: Duration = Duration::from_secs(1);
 /// How often the rest is looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 const HOURLY: Duration = Duration::from_hours(1);
@@ -33,6 +35,22 @@ pub struct Janitor {
     pub routing: Routing,
     /// Counts.
     pub metrics: Metrics,
+}
+
+/// A replica under observation.
+struct Suspect {
+    heartbeat_at: Timestamp,
+    /// Since when it has shown that heartbeat.
+    silent: Instant,
+    /// When its session was last seen, or the observation began.
+    unheld: Instant,
+}
+
+impl Suspect {
+    fn new(replica: Replica) -> Self {
+        let now = Instant::now();
+        Suspect { heartbeat_at: replica.heartbeat_at, silent: now, unheld: now }
+    }
 }
 
 impl Janitor {
@@ -61,26 +79,33 @@ impl Janitor {
         }
     }
 
-    /// Takes over replicas that are dead: at once after [`SILENCE`] where the session
-    /// is gone, else when the lease has ended. `suspects`: since when a replica's
-    /// session has been gone and at which heartbeat.
-    async fn watch(
-        &self,
-        suspects: &mut HashMap<Fence, (Instant, Replica)>,
-    ) -> Result<(), StoreError> {
-        let replicas = self.store.replicas().await?;
+    /// Takes over replicas that are dead: soon where the session is gone too, else when
+    /// the lease has ended. Silence is measured by this process's own clock, from one
+    /// look to the next: an outage of the database or a step of its clock is nobody's
+    /// death.
+    async fn watch(&self, suspects: &mut HashMap<Fence, Suspect>) -> Result<(), StoreError> {
+        let replicas = match self.store.replicas().await {
+            Ok(replicas) => replicas,
+            Err(error) => {
+                suspects.clear();
+                return Err(error);
+            }
+        };
         suspects.retain(|fence, _| replicas.iter().any(|replica| replica.fence == *fence));
         for replica in replicas {
             if replica.fence == self.lease.fence() {
                 continue;
             }
-            let silent_for = replica.now.since(replica.heartbeat_at);
-            let (since, first) = suspects.entry(replica.fence).or_insert((Instant::now(), replica));
-            if replica.session_held || replica.heartbeat_at != first.heartbeat_at {
-                (*since, *first) = (Instant::now(), replica);
+            let suspect = suspects.entry(replica.fence).or_insert_with(|| Suspect::new(replica));
+            if replica.heartbeat_at != suspect.heartbeat_at {
+                *suspect = Suspect { unheld: suspect.unheld, ..Suspect::new(replica) };
             }
-            let gone = !replica.session_held && SILENCE <= since.elapsed() && SILENCE <= silent_for;
-            if !gone && silent_for < LEASE {
+            if replica.session_held {
+                suspect.unheld = Instant::now();
+            }
+            let silent = suspect.silent.elapsed();
+            let gone = SILENCE <= silent && SESSION_GONE <= suspect.unheld.elapsed();
+            if !gone && silent < LEASE {
                 continue;
             }
             if let Some(deliveries) = self.store.take_over(&replica).await? {
@@ -97,19 +122,11 @@ impl Janitor {
     async fn end_waiting(&self) -> Result<(), StoreError> {
         for waiting in self.store.waiting().await? {
             let key = waiting.subscription;
-            let (organization, dead) = match self.routing.route(key) {
-                Some(route) => match route.standing() {
-                    Standing::Sendable | Standing::Held => continue,
-                    Standing::Over(dead) => (route.subscription.organization.clone(), dead),
-                },
-                None => match self.store.deleted_organization(key).await? {
-                    Some(organization) => (organization, None::<DeadReason>),
-                    None => continue,
-                },
-            };
-            while self.store.end_waiting(&organization, key, dead, END_BATCH).await?
-                == END_BATCH as usize
-            {}
+            let takes = |standing| matches!(standing, Standing::Sendable | Standing::Held);
+            if self.routing.route(key).is_some_and(|route| takes(route.standing())) {
+                continue;
+            }
+            while self.store.end_waiting(key, END_BATCH).await? == END_BATCH as usize {}
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{HEARTBEAT, Lease};
+use super::{HEARTBEAT, HEARTBEAT_ALONE, Lease};
 use crate::metrics::Metrics;
 use crate::store::{CrashHint, Store, StoreError};
 
@@ -12,7 +12,8 @@ use crate::store::{CrashHint, Store, StoreError};
 /// while the database is away the lease ends by itself ([`Lease::is_trusted`]).
 pub async fn keep(lease: Lease, store: Store, metrics: Metrics, stop: CancellationToken) {
     let mut hint = None;
-    let mut rhythm = tokio::time::interval(HEARTBEAT);
+    let every = if store.is_shared() { HEARTBEAT } else { HEARTBEAT_ALONE };
+    let mut rhythm = tokio::time::interval(every);
     rhythm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {

@@ -9,15 +9,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
+use crate::store::Fence;
 
-/// What this process holds.
-#[derive(Debug, Default)]
+/// What this process holds, all under one fence: what comes late from an earlier one
+/// is another replica's by now, and is not noted.
+#[derive(Debug)]
 pub struct Ledger {
     held: Mutex<Held>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Held {
+    fence: Fence,
     /// Events whose commit is under way.
     committing: BTreeSet<EventKey>,
     /// Claimed by their commit; no due row.
@@ -27,6 +30,16 @@ struct Held {
 }
 
 impl Ledger {
+    pub(super) fn new(fence: Fence) -> Self {
+        let held = Held {
+            fence,
+            committing: BTreeSet::new(),
+            fresh: BTreeSet::new(),
+            in_due: HashMap::new(),
+        };
+        Ledger { held: Mutex::new(held) }
+    }
+
     /// Makes keys for events to commit. Making and noting are one step, so that the
     /// watermark cannot slip past a key that was just made.
     pub(super) fn begin(&self, count: usize, make: impl Fn() -> EventKey) -> Vec<EventKey> {
@@ -38,23 +51,33 @@ impl Ledger {
 
     /// The events are committed, or will never be: `claimed` are those deliveries
     /// that this process now holds.
-    pub fn committed(&self, events: &[EventKey], claimed: impl Iterator<Item = DeliveryKey>) {
+    pub fn committed(
+        &self,
+        fence: Fence,
+        events: &[EventKey],
+        claimed: impl Iterator<Item = DeliveryKey>,
+    ) {
         let mut held = self.held();
-        held.fresh.extend(claimed);
+        if held.fence == fence {
+            held.fresh.extend(claimed);
+        }
         for event in events {
             held.committing.remove(event);
         }
     }
 
     /// Deliveries that were claimed from `due`.
-    pub fn claimed(&self, claims: impl Iterator<Item = (DeliveryKey, i32)>) {
-        self.held().in_due.extend(claims);
+    pub fn claimed(&self, fence: Fence, claims: impl Iterator<Item = (DeliveryKey, i32)>) {
+        let mut held = self.held();
+        if held.fence == fence {
+            held.in_due.extend(claims);
+        }
     }
 
-    /// Whether a delivery that is held has a due row.
+    /// Whether a delivery that is held under this claim has a due row.
     #[must_use]
-    pub fn is_in_due(&self, delivery: DeliveryKey) -> bool {
-        self.held().in_due.contains_key(&delivery)
+    pub fn is_in_due(&self, delivery: DeliveryKey, claim: i32) -> bool {
+        self.held().in_due.get(&delivery) == Some(&claim)
     }
 
     /// Whether a delivery is held.
@@ -65,8 +88,11 @@ impl Ledger {
     }
 
     /// The deliveries got due rows.
-    pub fn spilled(&self, deliveries: &[DeliveryKey]) {
+    pub fn spilled(&self, fence: Fence, deliveries: &[DeliveryKey]) {
         let mut held = self.held();
+        if held.fence != fence {
+            return;
+        }
         for delivery in deliveries {
             if held.fresh.remove(delivery) {
                 held.in_due.insert(*delivery, 0);
@@ -74,28 +100,34 @@ impl Ledger {
         }
     }
 
-    /// The deliveries are settled, or another replica's.
-    pub fn settled(&self, deliveries: impl Iterator<Item = DeliveryKey>) {
+    /// The deliveries are settled, each under the claim with this number.
+    pub fn settled(&self, fence: Fence, claims: impl Iterator<Item = (DeliveryKey, i32)>) {
         let mut held = self.held();
-        for delivery in deliveries {
-            if !held.fresh.remove(&delivery) {
+        if held.fence != fence {
+            return;
+        }
+        for (delivery, claim) in claims {
+            let was_fresh = claim == 0 && held.fresh.remove(&delivery);
+            if !was_fresh && held.in_due.get(&delivery) == Some(&claim) {
                 held.in_due.remove(&delivery);
             }
         }
     }
 
-    /// Deliveries without a due row whose events have smaller keys than `before`.
+    /// The fence that everything is held under, and the deliveries without a due row
+    /// whose events have smaller keys than `before`.
     #[must_use]
-    pub fn fresh_before(&self, before: EventKey, limit: usize) -> Vec<DeliveryKey> {
+    pub fn fresh_before(&self, before: EventKey, limit: usize) -> (Fence, Vec<DeliveryKey>) {
         let end = DeliveryKey { event: before, subscription: SubscriptionKey(i64::MIN) };
-        self.held().fresh.range(..end).take(limit).copied().collect()
+        let held = self.held();
+        (held.fence, held.fresh.range(..end).take(limit).copied().collect())
     }
 
-    /// Number of deliveries held.
+    /// Number of deliveries held and of events whose commit is under way.
     #[must_use]
     pub fn len(&self) -> usize {
         let held = self.held();
-        held.fresh.len() + held.in_due.len()
+        held.fresh.len() + held.in_due.len() + held.committing.len()
     }
 
     /// Whether nothing is held.
@@ -116,8 +148,10 @@ impl Ledger {
         }
     }
 
-    pub(super) fn forget_all(&self) {
+    /// Everything held is another replica's now.
+    pub(super) fn start_over(&self, fence: Fence) {
         let mut held = self.held();
+        held.fence = fence;
         held.fresh.clear();
         held.in_due.clear();
     }
@@ -138,7 +172,8 @@ mod tests {
 
     #[test]
     fn the_watermark_is_the_oldest_event_without_a_due_row() {
-        let ledger = Ledger::default();
+        let fence = Fence { replica: 0, incarnation: 1 };
+        let ledger = Ledger::new(fence);
         let low = || ledger.low_key(|| EventKey(100)).0;
         assert_eq!(low(), 100, "nothing is held");
 
@@ -147,12 +182,26 @@ mod tests {
         let keys = ledger.begin(3, make);
         assert_eq!(low(), 5, "a commit is under way");
 
-        ledger.committed(&keys, [delivery(5), delivery(6)].into_iter());
+        ledger.committed(fence, &keys, [delivery(5), delivery(6)].into_iter());
         assert_eq!(low(), 5);
-        ledger.spilled(&[delivery(5)]);
+        ledger.spilled(fence, &[delivery(5)]);
         assert_eq!(low(), 6, "the first has a due row now");
-        ledger.settled([delivery(6), delivery(5)].into_iter());
+        ledger.settled(fence, [(delivery(6), 0), (delivery(5), 0)].into_iter());
         assert_eq!(low(), 100);
         assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn what_comes_late_from_an_earlier_fence_is_not_held() {
+        let [first, second] = [1, 2].map(|incarnation| Fence { replica: 0, incarnation });
+        let ledger = Ledger::new(first);
+        let keys = ledger.begin(1, || EventKey(5));
+        ledger.start_over(second);
+        ledger.committed(first, &keys, [delivery(5)].into_iter());
+        ledger.claimed(first, [(delivery(6), 1)].into_iter());
+        assert!(ledger.is_empty());
+        ledger.claimed(second, [(delivery(6), 2)].into_iter());
+        ledger.settled(second, [(delivery(6), 1)].into_iter());
+        assert!(ledger.holds(delivery(6)), "an older claim of the same delivery");
     }
 }

@@ -22,8 +22,11 @@ use crate::store::{Fence, Store, StoreError};
 
 /// How long a silent replica keeps its claims.
 pub const LEASE: Duration = Duration::from_secs(10);
-/// How often the lease is renewed.
-pub const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How often the lease is renewed where others watch: often enough for a crash to be
+/// noticed within two seconds.
+pub const HEARTBEAT: Duration = Duration::from_millis(500);
+/// The same on SQLite, where nobody watches.
+pub const HEARTBEAT_ALONE: Duration = Duration::from_secs(2);
 /// How long after a renewal was sent the claims are still trusted.
 pub const TRUST: Duration = Duration::from_secs(9);
 
@@ -62,7 +65,7 @@ impl Lease {
             held: Mutex::new(Held { fence, renewed: sent }),
             ahead: AtomicI64::new(now.0 - machine_clock()),
             keys: KeyMaker::new(now),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(fence),
         };
         Ok(Lease { inner: Arc::new(inner) })
     }
@@ -124,9 +127,9 @@ impl Lease {
 
     /// Starts over under a new fence: what was held is another replica's now.
     fn replaced(&self, fence: Fence, sent: Instant, now: Timestamp) {
+        self.inner.ledger.start_over(fence);
         *self.held() = Held { fence, renewed: sent };
         self.inner.ahead.store(now.0 - machine_clock(), Ordering::Relaxed);
-        self.inner.ledger.forget_all();
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

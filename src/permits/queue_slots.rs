@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::id::SubscriptionKey;
 
+/// One endpoint may have the n-th part of what is left.
+const SHARE: usize = 4;
+
 /// How much may wait in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueSlotsLimits {
@@ -55,10 +58,10 @@ impl QueueSlots {
         let all = taken.all;
         let one = taken.endpoints.get(&endpoint).copied().unwrap_or_default();
         let limits = self.limits;
+        let most = self.most(all);
         // An empty queue takes any one payload, however large.
-        let fits = (one.rows == 0 || one.bytes + bytes <= limits.endpoint_bytes)
-            && one.rows < limits.endpoint_rows
-            && all.rows < limits.replica_rows
+        let fits = (one.rows == 0 || one.bytes + bytes <= most.bytes)
+            && one.rows < most.rows
             && all.bytes + bytes <= limits.replica_bytes;
         if fits {
             taken.all = Use { rows: all.rows + 1, bytes: all.bytes + bytes };
@@ -95,11 +98,29 @@ impl QueueSlots {
     pub fn free(&self, endpoint: SubscriptionKey) -> usize {
         let taken = self.taken();
         let one = taken.endpoints.get(&endpoint).copied().unwrap_or_default();
-        if self.limits.endpoint_bytes <= one.bytes || self.limits.replica_bytes <= taken.all.bytes {
+        let most = self.most(taken.all);
+        if most.bytes <= one.bytes {
             return 0;
         }
-        let endpoint = self.limits.endpoint_rows.saturating_sub(one.rows);
-        endpoint.min(self.limits.replica_rows.saturating_sub(taken.all.rows))
+        most.rows.saturating_sub(one.rows)
+    }
+
+    /// Rows and bytes that are free for all endpoints together.
+    #[must_use]
+    pub fn free_in_all(&self) -> (usize, usize) {
+        let all = self.taken().all;
+        let rows = self.limits.replica_rows.saturating_sub(all.rows);
+        (rows, self.limits.replica_bytes.saturating_sub(all.bytes))
+    }
+
+    /// What one endpoint may have when so much is taken by all: its own limit, and no
+    /// more than a quarter of what is left, so that however many endpoints hang, the
+    /// next one finds room.
+    fn most(&self, all: Use) -> Use {
+        let limits = self.limits;
+        let rows = limits.replica_rows.saturating_sub(all.rows).div_ceil(SHARE);
+        let bytes = limits.replica_bytes.saturating_sub(all.bytes).div_ceil(SHARE);
+        Use { rows: limits.endpoint_rows.min(rows), bytes: limits.endpoint_bytes.min(bytes) }
     }
 
     /// Deliveries that wait in memory.
@@ -118,15 +139,16 @@ impl QueueSlots {
 mod tests {
     use super::*;
 
+    const LIMITS: QueueSlotsLimits = QueueSlotsLimits {
+        endpoint_rows: 2,
+        endpoint_bytes: 100,
+        replica_rows: 100,
+        replica_bytes: 10_000,
+    };
+
     #[test]
     fn a_full_endpoint_leaves_room_for_others() {
-        let limits = QueueSlotsLimits {
-            endpoint_rows: 2,
-            endpoint_bytes: 100,
-            replica_rows: 3,
-            replica_bytes: 1000,
-        };
-        let slots = QueueSlots::new(limits);
+        let slots = QueueSlots::new(LIMITS);
         let [one, other] = [SubscriptionKey(1), SubscriptionKey(2)];
         assert!(slots.take(one, 500), "an empty queue takes a payload over its limit");
         assert!(!slots.take(one, 1), "no bytes left");
@@ -140,5 +162,16 @@ mod tests {
         slots.give_back(one, 500);
         assert_eq!((slots.waiting(), slots.free(one)), (0, 2));
         assert!(slots.taken().endpoints.is_empty(), "nothing is kept for idle endpoints");
+    }
+
+    #[test]
+    fn however_many_endpoints_hang_the_next_one_finds_room() {
+        let limits = QueueSlotsLimits { endpoint_rows: 8, replica_rows: 32, ..LIMITS };
+        let slots = QueueSlots::new(limits);
+        for endpoint in 0..7 {
+            let taken = (0..100).take_while(|_| slots.take(SubscriptionKey(endpoint), 1)).count();
+            assert!(0 < taken, "endpoint {endpoint} finds room");
+        }
+        assert!(0 < slots.free(SubscriptionKey(7)));
     }
 }

@@ -48,6 +48,12 @@ impl Route {
         let services = profile.as_ref().is_some_and(|profile| profile.service_patterns());
         let parse = |text: &String| EventPattern::parse(text, services).ok();
         let rule = profile.as_ref().and_then(|profile| profile.secret());
+        if profile.is_none() {
+            tracing::warn!(
+                profile = spec.profile,
+                "no such wire profile here: the deliveries of its subscriptions wait"
+            );
+        }
         let key = |text: &str| rule.and_then(|rule| rule.key(text).ok());
         let keys: Vec<_> = routed
             .secrets
@@ -75,6 +81,10 @@ impl Route {
     #[must_use]
     pub fn standing(&self) -> Standing {
         match self.subscription.state {
+            // Our own fault, which the deliveries wait out.
+            SubscriptionState::Active if self.profile.is_none() || self.target.is_none() => {
+                Standing::Held
+            }
             SubscriptionState::Active => Standing::Sendable,
             SubscriptionState::Paused => Standing::Held,
             SubscriptionState::Inactive => Standing::Over(None),

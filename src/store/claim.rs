@@ -7,14 +7,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Value};
 
 use super::engine::column;
 use super::replica::number;
 use super::{Fence, Store, StoreError};
 use crate::domain::delivery::{DeadReason, DeliveryState};
 use crate::domain::event::Event;
-use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
+use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
+use crate::domain::subscription::SubscriptionState;
 use crate::domain::timestamp::Timestamp;
 
 /// The right to attempt a delivery, for as long as its fence holds.
@@ -124,8 +125,9 @@ impl Store {
         rows.into_iter().map(waiting).collect()
     }
 
-    /// Claims due deliveries, at most so many of each subscription, oldest due
-    /// first. An empty list means that nothing is due.
+    /// Claims due deliveries, at most so many of each subscription, oldest due first,
+    /// and loads payloads of at most `bytes_max` (one delivery, if it is larger). An
+    /// empty list means that nothing is due.
     ///
     /// # Errors
     ///
@@ -135,8 +137,9 @@ impl Store {
         &self,
         fence: Fence,
         wanted: &[(SubscriptionKey, u32)],
+        bytes_max: u64,
     ) -> Result<Vec<Claim>, StoreError> {
-        let rows = if self.is_shared() {
+        let mut rows = if self.is_shared() {
             let subscriptions: Vec<i64> = wanted.iter().map(|(key, _)| key.0).collect();
             let rows: Vec<i64> = wanted.iter().map(|(_, rows)| i64::from(*rows)).collect();
             let values =
@@ -153,10 +156,7 @@ impl Store {
             transaction.commit().await?;
             rows
         };
-        let mut keys: Vec<EventKey> = Vec::with_capacity(rows.len());
-        for row in &rows {
-            keys.push(EventKey(column(row, "event_key")?));
-        }
+        let mut keys = self.within_bytes(fence, &mut rows, bytes_max).await?;
         keys.sort_unstable();
         keys.dedup();
         let events = self.events_by_keys(&keys).await?.into_iter();
@@ -178,6 +178,49 @@ impl Store {
             });
         }
         Ok(claims)
+    }
+
+    /// Gives back what would load more than `bytes_max`; the events of the rest.
+    async fn within_bytes(
+        &self,
+        fence: Fence,
+        rows: &mut Vec<QueryResult>,
+        bytes_max: u64,
+    ) -> Result<Vec<EventKey>, StoreError> {
+        let mut keys = Vec::with_capacity(rows.len());
+        for row in rows.iter() {
+            keys.push(EventKey(column(row, "event_key")?));
+        }
+        let mut sizes: HashMap<i64, i64> = HashMap::new();
+        for chunk in keys.chunks(1000) {
+            let sql = format!(
+                "SELECT key, payload_bytes + length(attributes) AS bytes FROM event
+                 WHERE key IN ({})",
+                Store::list(chunk.len())
+            );
+            let values = chunk.iter().map(|key| key.0.into()).collect();
+            for row in self.write().query_all_raw(self.statement(&sql, values)).await? {
+                let bytes: i32 = column(&row, "bytes")?;
+                sizes.insert(column(&row, "key")?, i64::from(bytes));
+            }
+        }
+        let mut left = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+        let mut fits = |key: &&EventKey| {
+            left -= sizes.get(&key.0).copied().unwrap_or_default();
+            0 <= left
+        };
+        let count = keys.iter().take_while(|key| fits(key)).count().max(1).min(keys.len());
+        let mut over = Vec::new();
+        for row in rows.drain(count..) {
+            let subscription = SubscriptionKey(column(&row, "subscription_key")?);
+            let event = EventKey(column(&row, "event_key")?);
+            over.push((DeliveryKey { event, subscription }, column(&row, "claim")?));
+        }
+        if !over.is_empty() {
+            self.disown(fence, &over).await?;
+        }
+        keys.truncate(count);
+        Ok(keys)
     }
 
     /// The deliveries that this replica has a claim on in `due`.
@@ -225,28 +268,42 @@ impl Store {
     }
 
     /// Ends up to `limit` waiting deliveries of a subscription that takes none any
-    /// more. Tells how many there were: fewer than `limit` means that it is done.
+    /// more. Tells how many there were: fewer than `limit` means that it is done. One
+    /// that takes events keeps them; it is asked here and held so, since the caller may
+    /// have heard of it a while ago.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`]: asking again is safe.
     pub async fn end_waiting(
         &self,
-        organization: &OrganizationId,
         subscription: SubscriptionKey,
-        dead: Option<DeadReason>,
         limit: u32,
     ) -> Result<usize, StoreError> {
         let transaction = self.begin().await?;
+        let lock = if self.is_shared() { "FOR SHARE" } else { "" };
+        let sql = format!(
+            "SELECT organization_id, state, deleted FROM subscription WHERE key = $1 {lock}"
+        );
+        let owner = self.statement(&sql, vec![subscription.0.into()]);
+        let Some(owner) = transaction.query_one_raw(owner).await? else { return Ok(0) };
+        let state = SubscriptionState::stored(column(&owner, "state")?);
+        let state = state.ok_or(StoreError::Corrupt("state"))?;
+        let (state, reason) = match (column::<bool>(&owner, "deleted")?, state) {
+            (false, SubscriptionState::Active | SubscriptionState::Paused) => return Ok(0),
+            (false, SubscriptionState::Disabled) => {
+                (DeliveryState::Dead as i16, DeadReason::SubscriptionDisabled as i16)
+            }
+            (true, _) | (false, SubscriptionState::Inactive) => {
+                (DeliveryState::Cancelled as i16, 0)
+            }
+        };
+        let organization: String = column(&owner, "organization_id")?;
         let sql = "DELETE FROM due WHERE subscription_key = $1 AND event_key IN (
                 SELECT event_key FROM due WHERE subscription_key = $1 AND owner = 0 LIMIT $2)
             AND owner = 0 RETURNING event_key";
         let values = vec![subscription.0.into(), i64::from(limit).into()];
         let rows = transaction.query_all_raw(self.statement(sql, values)).await?;
-        let (state, reason) = match dead {
-            Some(reason) => (DeliveryState::Dead as i16, reason as i16),
-            None => (DeliveryState::Cancelled as i16, 0),
-        };
         let now = self.clock(&transaction).await?;
         let mut values: Vec<Vec<Value>> = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -292,7 +349,7 @@ impl Store {
 }
 
 /// A count in an int2 of PostgreSQL or an INTEGER of SQLite.
-fn small(row: &sea_orm::QueryResult, name: &'static str) -> Result<u32, StoreError> {
+fn small(row: &QueryResult, name: &'static str) -> Result<u32, StoreError> {
     let number: i16 = column(row, name)?;
     u32::try_from(number).map_err(|_| StoreError::Corrupt(name))
 }

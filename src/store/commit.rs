@@ -231,11 +231,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`]: ask again until it answers.
+    /// [`StoreError::Fenced`]: whoever took over has found what was stored.
     pub async fn recover_commit(
         &self,
+        fence: Fence,
         events: &[NewEventRow],
     ) -> Result<Vec<EventKey>, StoreError> {
         let transaction = self.begin().await?;
+        self.hold_alone(&transaction, fence).await?;
         let mut stored = Vec::new();
         for chunk in events.chunks(500) {
             let keys: Vec<Value> = chunk.iter().map(|row| row.event.summary.key.0.into()).collect();

@@ -28,6 +28,10 @@ use crate::domain::timestamp::Timestamp;
 const ATTEMPT: &str = "subscription_key, event_key, number, result, http_status, start_time,
     duration_us, error, trace_id";
 
+/// `undelivered.reason` of a delivery that was cancelled while a request of it may have
+/// been under way.
+const CANCELLED_UNDER_WAY: i16 = 1;
+
 impl Store {
     /// One delivery.
     ///
@@ -115,6 +119,10 @@ impl Store {
         if !has_payload {
             return Err(StoreError::WrongState("the event's payload is gone"));
         }
+        let now = Timestamp(self.clock(&transaction).await?);
+        if delivery.event.expire_time.is_some_and(|expire_time| expire_time <= now) {
+            return Err(StoreError::WrongState("the event has expired"));
+        }
         match self.live(&transaction, organization, key.subscription).await {
             Ok(subscription) if subscription.state.takes_events() => {}
             Ok(_) => return Err(StoreError::WrongState("the subscription is not active")),
@@ -124,15 +132,28 @@ impl Store {
             Err(error) => return Err(error),
         }
         let pair = [Value::from(key.subscription.0), Value::from(key.event.0)];
-        let end = "DELETE FROM undelivered WHERE subscription_key = $1 AND event_key = $2";
-        transaction.execute_raw(self.statement(end, pair.to_vec())).await?;
+        let end = "DELETE FROM undelivered WHERE subscription_key = $1 AND event_key = $2
+            RETURNING state, reason";
+        let ended = transaction.query_one_raw(self.statement(end, pair.to_vec())).await?;
+        let under_way = match ended {
+            Some(ended) => {
+                column::<i16>(&ended, "reason")? == CANCELLED_UNDER_WAY
+                    && delivery.state == DeliveryState::Cancelled
+            }
+            None => false,
+        };
+        // The claim's number starts where no earlier claim of this delivery can be, and
+        // an attempt that may still be under way keeps its own number: what it settles
+        // later changes nothing of this one.
         let again = "
             INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts,
                 takeovers, last_chance)
-            VALUES ($1, $2, {now}, 0, 0, $3, 0, $4)";
-        let attempts = i16::try_from(delivery.attempt_count).unwrap_or(i16::MAX);
+            VALUES ($1, $2, {now}, 0, $5, $3, 0, $4)";
+        let attempts = delivery.attempt_count + u32::from(under_way);
+        let attempts = i16::try_from(attempts).unwrap_or(i16::MAX);
+        let claim = i32::try_from(now.secs() % 2_000_000_000).unwrap_or_default();
         let mut values = pair.to_vec();
-        values.extend([attempts.into(), true.into()]);
+        values.extend([attempts.into(), true.into(), claim.into()]);
         transaction.execute_raw(self.statement(again, values)).await?;
         let delivery = self.view(&transaction, organization, key).await?;
         let response = respond(&delivery);
@@ -153,22 +174,31 @@ impl Store {
     ) -> Result<Delivery, StoreError> {
         let transaction = self.begin().await?;
         self.lock_event(&transaction, organization, key.event).await?;
-        let delivery = self.view(&transaction, organization, key).await?;
-        match delivery.state {
-            DeliveryState::Cancelled => return Ok(delivery),
-            DeliveryState::Succeeded | DeliveryState::Dead => {
-                return Err(StoreError::WrongState("the delivery has ended"));
-            }
-            DeliveryState::Pending | DeliveryState::InFlight => {}
-        }
         let mut values = vec![key.subscription.0.into(), key.event.0.into()];
-        let leave = "DELETE FROM due WHERE subscription_key = $1 AND event_key = $2";
-        transaction.execute_raw(self.statement(leave, values.clone())).await?;
+        // Taken out before it is looked at: a settlement that ends it now has its say.
+        let leave = "DELETE FROM due WHERE subscription_key = $1 AND event_key = $2
+            RETURNING owner";
+        let left = transaction.query_one_raw(self.statement(leave, values.clone())).await?;
+        let reason = match left {
+            Some(left) if column::<i64>(&left, "owner")? == 0 => 0,
+            Some(_) => CANCELLED_UNDER_WAY,
+            None => {
+                let delivery = self.view(&transaction, organization, key).await?;
+                match delivery.state {
+                    DeliveryState::Cancelled => return Ok(delivery),
+                    DeliveryState::Succeeded | DeliveryState::Dead => {
+                        return Err(StoreError::WrongState("the delivery has ended"));
+                    }
+                    DeliveryState::Pending | DeliveryState::InFlight => CANCELLED_UNDER_WAY,
+                }
+            }
+        };
         let end = "
             INSERT INTO undelivered (subscription_key, event_key, organization_id, state, reason,
                 end_time)
-            VALUES ($1, $2, $3, $4, 0, {now})";
-        values.extend([organization.as_str().into(), (DeliveryState::Cancelled as i16).into()]);
+            VALUES ($1, $2, $3, $4, $5, {now})";
+        let state = DeliveryState::Cancelled as i16;
+        values.extend([organization.as_str().into(), state.into(), reason.into()]);
         transaction.execute_raw(self.statement(end, values)).await?;
         let delivery = self.view(&transaction, organization, key).await?;
         transaction.commit().await?;

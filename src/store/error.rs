@@ -98,6 +98,15 @@ fn from_code(code: &str) -> StoreError {
         _ if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 14)) => {
             StoreError::Unavailable(format!("code {code}"))
         }
-        _ => StoreError::Rejected(format!("code {code}")),
+        // data exceptions, constraints, program limits; SQLITE_TOOBIG, _CONSTRAINT, _MISMATCH
+        _ if code.len() == 5 && ["22", "23", "54"].contains(&&code[..2]) => {
+            StoreError::Rejected(format!("code {code}"))
+        }
+        _ if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18..=20)) => {
+            StoreError::Rejected(format!("code {code}"))
+        }
+        // Whatever else it is, it is not the value's fault: a publisher must not take
+        // it for final.
+        _ => StoreError::Unavailable(format!("code {code}")),
     }
 }

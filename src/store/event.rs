@@ -140,7 +140,8 @@ impl Store {
             for event in chunk {
                 let summary = &event.summary;
                 if filter.holds(summary) {
-                    let size = if with_payload { summary.payload_bytes } else { 0 };
+                    let payload = if with_payload { summary.payload_bytes } else { 0 };
+                    let size = payload + event.weight() as u64;
                     let is_full = limit <= page.events.len() || PAGE_BYTES_MAX < bytes + size;
                     if is_full && !page.events.is_empty() {
                         page.next = Some(below);

@@ -27,13 +27,14 @@ const END_SQLITE: &str = "
 
 /// Puts claimed deliveries back in line, where the claim is still this one's.
 const PUT_BACK_POSTGRES: &str = "
-    UPDATE due SET owner = 0, due_at = {now} + u.wait, attempts = u.attempts, last_chance = false
+    UPDATE due SET owner = 0, due_at = {now} + u.wait, attempts = u.attempts, takeovers = 0,
+        last_chance = false
     FROM unnest($1::int8[], $2::int8[], $3::int4[], $5::int8[], $6::int2[])
         u (s, e, claim, wait, attempts)
     WHERE due.subscription_key = u.s AND due.event_key = u.e AND due.claim = u.claim
       AND due.owner = $4";
 const PUT_BACK_SQLITE: &str = "
-    UPDATE due SET owner = 0, due_at = {now} + $5, attempts = $6, last_chance = false
+    UPDATE due SET owner = 0, due_at = {now} + $5, attempts = $6, takeovers = 0, last_chance = false
     WHERE subscription_key = $1 AND event_key = $2 AND claim = $3 AND owner = $4";
 
 /// Puts claimed deliveries back as they were.
@@ -47,17 +48,22 @@ const RELEASE_SQLITE: &str = "
 
 /// Puts deliveries in line that their commit had claimed. One that was cancelled
 /// meanwhile stays so: the events' rows, locked before this, hold off a cancellation
-/// until the end of the transaction.
+/// until the end of the transaction. One that has gone further meanwhile (the batch is
+/// sent again after a lost answer) stays where it is.
 const PUT_IN_LINE_POSTGRES: &str = "
     INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts, takeovers, last_chance)
     SELECT u.s, u.e, {now} + u.wait, 0, 0, u.attempts, 0, false
     FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::int2[]) u (s, e, wait, attempts)
     WHERE NOT EXISTS (SELECT 1 FROM undelivered n WHERE n.subscription_key = u.s AND n.event_key = u.e)
+      AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.subscription_key = u.s AND a.event_key = u.e
+        AND a.number > u.attempts)
     ON CONFLICT DO NOTHING";
 const PUT_IN_LINE_SQLITE: &str = "
     INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts, takeovers, last_chance)
     SELECT $1, $2, {now} + $3, 0, 0, $4, 0, 0
     WHERE NOT EXISTS (SELECT 1 FROM undelivered n WHERE n.subscription_key = $1 AND n.event_key = $2)
+      AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.subscription_key = $1 AND a.event_key = $2
+        AND a.number > $4)
     ON CONFLICT DO NOTHING";
 
 /// Ends deliveries without success. One that was cancelled stays cancelled.
@@ -85,19 +91,38 @@ impl Store {
         let of = |wanted: fn(&Settlement) -> bool| -> Vec<&Settlement> {
             batch.iter().filter(|one| wanted(one)).collect()
         };
+        let new = of(|one| !one.in_due && matches!(one.next, Next::RetryIn(_) | Next::Release));
+        // Before any due row, as CancelDelivery does: else the two could wait for each
+        // other.
+        self.lock_events(transaction, new.iter().map(|one| one.delivery.event)).await?;
         let ended = of(|one| one.in_due && is_end(one.next));
         let ended = self.end(transaction, fence, &ended).await?;
         let back = of(|one| one.in_due && matches!(one.next, Next::RetryIn(_)));
         self.put_back(transaction, fence, &back).await?;
         let released = of(|one| one.in_due && one.next == Next::Release);
         self.release(transaction, fence, &released).await?;
-        let new = of(|one| !one.in_due && matches!(one.next, Next::RetryIn(_) | Next::Release));
         self.put_in_line(transaction, &new).await?;
         let lost = |one: &&Settlement| {
             matches!(one.next, Next::Dead(_) | Next::Cancelled)
                 && (!one.in_due || ended.contains(&one.delivery))
         };
         self.give_up(transaction, &batch.iter().filter(lost).collect::<Vec<_>>()).await
+    }
+
+    /// Holds off cancellations of deliveries of these events until the transaction ends.
+    pub(super) async fn lock_events(
+        &self,
+        transaction: &DatabaseTransaction,
+        events: impl Iterator<Item = EventKey>,
+    ) -> Result<(), StoreError> {
+        let mut events: Vec<i64> = events.map(|event| event.0).collect();
+        if self.is_shared() && !events.is_empty() {
+            events.sort_unstable();
+            events.dedup();
+            let lock = self.statement(LOCK_EVENTS, vec![events.into()]);
+            transaction.query_all_raw(lock).await?;
+        }
+        Ok(())
     }
 
     /// Tells which of them were still this replica's.
@@ -168,11 +193,6 @@ impl Store {
         batch: &[&Settlement],
     ) -> Result<(), StoreError> {
         if self.is_shared() && !batch.is_empty() {
-            let mut events: Vec<i64> = batch.iter().map(|one| one.delivery.event.0).collect();
-            events.sort_unstable();
-            events.dedup();
-            let lock = self.statement(LOCK_EVENTS, vec![events.into()]);
-            transaction.query_all_raw(lock).await?;
             let [subscriptions, events] = keys(batch.iter().map(|one| one.delivery));
             let values = vec![subscriptions, events, waits(batch), counts(batch)];
             transaction.execute_raw(self.statement(PUT_IN_LINE_POSTGRES, values)).await?;

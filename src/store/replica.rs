@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait};
 use super::engine::column;
 use super::entity::replica;
 use super::{Store, StoreError};
-use crate::domain::id::{EventKey, REPLICA_MAX};
+use crate::domain::id::{EPOCH_MILLIS, EventKey, REPLICA_MAX};
 use crate::domain::timestamp::Timestamp;
 
 /// Who writes. Every write after a claim carries one, and changes nothing once
@@ -40,10 +40,11 @@ pub struct Heartbeat {
 }
 
 /// Adds a row with the lowest free number. The incarnation is the database's
-/// clock, pushed past every one in the table.
+/// clock, pushed past every one in the table. The watermark starts a minute ago: keys
+/// are made by the same clock.
 const REGISTER: &str = "
     INSERT INTO replica (number, incarnation, heartbeat_at, low_key)
-    SELECT free.number, free.incarnation, {now}, 0 FROM (
+    SELECT free.number, free.incarnation, {now}, ({now} / 1000 - $2 - 60000) << 22 FROM (
         SELECT (SELECT min(n.number) FROM (SELECT 0 AS number UNION ALL SELECT number + 1 FROM replica) n
                 WHERE n.number NOT IN (SELECT number FROM replica)) AS number,
                (SELECT CASE WHEN max(r.incarnation) >= {now} THEN max(r.incarnation) + 1 ELSE {now} END
@@ -62,6 +63,10 @@ const HEARTBEAT: &str = "
 /// heartbeats pass.
 const HOLD_POSTGRES: &str =
     "SELECT number FROM replica WHERE number = $1 AND incarnation = $2 FOR KEY SHARE";
+/// The same, and no transaction that holds the row goes on beside this one: a commit
+/// whose answer was lost has ended, one way or the other.
+const HOLD_ALONE_POSTGRES: &str =
+    "SELECT number FROM replica WHERE number = $1 AND incarnation = $2 FOR UPDATE";
 const HOLD_SQLITE: &str = "SELECT number FROM replica WHERE number = $1 AND incarnation = $2";
 
 /// All replicas, with whether the session lock of each is held ([`super::CrashHint`]).
@@ -94,8 +99,8 @@ impl Store {
                 .execute_unprepared("LOCK TABLE replica IN SHARE ROW EXCLUSIVE MODE")
                 .await?;
         }
-        let register =
-            self.statement(REGISTER, vec![i16::try_from(REPLICA_MAX).unwrap_or(0).into()]);
+        let most = i16::try_from(REPLICA_MAX).unwrap_or(i16::MAX);
+        let register = self.statement(REGISTER, vec![most.into(), EPOCH_MILLIS.into()]);
         let row = transaction.query_one_raw(register).await?;
         let row = row.ok_or_else(|| StoreError::Setup("too many live replicas".into()))?;
         let number: i32 = small(&row, "number")?;
@@ -166,7 +171,25 @@ impl Store {
         transaction: &DatabaseTransaction,
         fence: Fence,
     ) -> Result<(), StoreError> {
-        let sql = if self.is_shared() { HOLD_POSTGRES } else { HOLD_SQLITE };
+        self.hold_by(transaction, fence, HOLD_POSTGRES).await
+    }
+
+    /// As [`Store::hold`], once every other transaction that holds it has ended.
+    pub(super) async fn hold_alone(
+        &self,
+        transaction: &DatabaseTransaction,
+        fence: Fence,
+    ) -> Result<(), StoreError> {
+        self.hold_by(transaction, fence, HOLD_ALONE_POSTGRES).await
+    }
+
+    async fn hold_by(
+        &self,
+        transaction: &DatabaseTransaction,
+        fence: Fence,
+        postgres: &str,
+    ) -> Result<(), StoreError> {
+        let sql = if self.is_shared() { postgres } else { HOLD_SQLITE };
         let values = vec![number(fence), fence.incarnation.into()];
         let row = transaction.query_one_raw(self.statement(sql, values)).await?;
         row.map(drop).ok_or(StoreError::Fenced)

@@ -94,13 +94,31 @@ impl Store {
     pub async fn spill(&self, fence: Fence, deliveries: &[DeliveryKey]) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
         self.hold(&transaction, fence).await?;
+        self.lock_events(&transaction, deliveries.iter().map(|key| key.event)).await?;
         self.insert_due(&transaction, deliveries, fence.incarnation, 0).await?;
         transaction.commit().await?;
         Ok(())
     }
 
-    /// Adds due rows, due now, that `owner` has claimed (0: nobody).
+    /// Adds due rows, due now, that `owner` has claimed (0: nobody), for those of the
+    /// deliveries that have no trace yet: neither attempt nor due row nor end. Call it
+    /// with their events locked, or where nobody else can write about them.
     pub(super) async fn insert_due(
+        &self,
+        transaction: &DatabaseTransaction,
+        deliveries: &[DeliveryKey],
+        owner: i64,
+        takeovers: i16,
+    ) -> Result<u64, StoreError> {
+        let mut inserted = 0;
+        for chunk in deliveries.chunks(2000) {
+            let untraced = self.untraced(transaction, chunk).await?;
+            inserted += self.insert_untraced(transaction, &untraced, owner, takeovers).await?;
+        }
+        Ok(inserted)
+    }
+
+    async fn insert_untraced(
         &self,
         transaction: &DatabaseTransaction,
         deliveries: &[DeliveryKey],

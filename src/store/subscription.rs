@@ -234,8 +234,9 @@ impl Store {
         Ok(changed)
     }
 
-    /// Switches a subscription off by the server's own decision; `why` is shown to
-    /// its owner. One that takes no events already is left as it is.
+    /// Switches a subscription off by the server's own decision; `why` is shown to its
+    /// owner. One that takes no events already is left as it is, and so is one whose
+    /// receiver is not `url` any more: the reason was another receiver's.
     ///
     /// # Errors
     ///
@@ -244,10 +245,11 @@ impl Store {
         &self,
         organization: &OrganizationId,
         key: SubscriptionKey,
+        url: &str,
         why: &str,
     ) -> Result<(), StoreError> {
         let disable = |mut subscription: Subscription| {
-            if !subscription.state.takes_events() {
+            if !subscription.state.takes_events() || subscription.spec.url != url {
                 return Ok::<_, std::convert::Infallible>(Change::Keep);
             }
             subscription.state = SubscriptionState::Disabled;
@@ -259,20 +261,6 @@ impl Store {
             Err(ChangeError::Store(error)) => Err(error),
             Err(ChangeError::Refused(never)) => match never {},
         }
-    }
-
-    /// The organization of a subscription that was deleted.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Unavailable`].
-    pub async fn deleted_organization(
-        &self,
-        key: SubscriptionKey,
-    ) -> Result<Option<OrganizationId>, StoreError> {
-        let found = subscription::Entity::find_by_id(key.0).one(self.read()).await?;
-        let deleted = found.filter(|found| found.deleted);
-        Ok(deleted.map(|found| OrganizationId::stored(&found.organization_id)))
     }
 
     /// Deletes a subscription. Its deliveries stay readable; the janitor cancels

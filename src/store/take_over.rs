@@ -68,10 +68,7 @@ impl Store {
                 let of = |subscription| DeliveryKey { event, subscription };
                 deliveries.extend(unpack(&targets).into_iter().map(of));
             }
-            for chunk in deliveries.chunks(2000) {
-                let untraced = self.untraced(&transaction, chunk).await?;
-                found += self.insert_due(&transaction, &untraced, 0, 1).await?;
-            }
+            found += self.insert_due(&transaction, &deliveries, 0, 1).await?;
         }
         let free = self.statement(FREE, vec![incarnation.clone()]);
         found += transaction.execute_raw(free).await?.rows_affected();
@@ -82,7 +79,7 @@ impl Store {
         Ok(Some(found))
     }
 
-    async fn untraced(
+    pub(super) async fn untraced(
         &self,
         transaction: &DatabaseTransaction,
         deliveries: &[DeliveryKey],

@@ -1,13 +1,14 @@
 //! Claims and take-overs: one owner at a time, and a dead one loses everything.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use sea_orm::ConnectionTrait;
 
 use super::on_both_engines;
 use super::world::{Draft, World, acme, attempt};
 use crate::domain::attempt::AttemptResult;
-use crate::domain::delivery::DeliveryState;
+use crate::domain::delivery::{DeadReason, DeliveryState};
 use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
 use crate::store::{Fence, Next, Settlement, Store, StoreError};
 
@@ -22,6 +23,12 @@ on_both_engines! {
     a_cancelled_delivery_is_not_put_back_in_line_by_its_attempt,
     claims_of_lost_answers_can_be_given_back,
     the_waiting_of_an_ended_subscription_end_in_batches,
+    the_waiting_of_a_subscription_that_takes_events_are_kept,
+    a_cancelled_delivery_does_not_come_back_when_it_is_spilled,
+    a_settlement_sent_again_changes_nothing_that_came_after_it,
+    a_replica_that_was_taken_over_recovers_nothing,
+    a_claim_loads_no_more_bytes_than_it_may,
+    an_attempt_of_before_a_cancellation_changes_nothing_of_the_retry,
 }
 
 async fn claims_made_at_once_never_overlap(store: Store) {
@@ -32,7 +39,9 @@ async fn claims_made_at_once_never_overlap(store: Store) {
     }
     let claims = (0..10).map(|_| {
         let (store, fence) = (world.store.clone(), world.fence);
-        tokio::spawn(async move { store.claim(fence, &[(subscription, 3)]).await.expect("claims") })
+        tokio::spawn(async move {
+            store.claim(fence, &[(subscription, 3)], u64::MAX).await.expect("claims")
+        })
     });
     let mut seen = HashSet::new();
     for claims in futures_util::future::join_all(claims).await {
@@ -55,7 +64,8 @@ async fn a_claim_takes_the_oldest_of_each_subscription_up_to_its_share(store: St
     let calm_event = world.publish(&Draft::parked(&[calm])).await;
     let waiting = world.store.waiting().await.expect("tells");
     assert_eq!(waiting.iter().map(|one| one.subscription).collect::<Vec<_>>(), [busy, calm]);
-    let claims = world.store.claim(world.fence, &[(busy, 2), (calm, 2)]).await.expect("claims");
+    let claims =
+        world.store.claim(world.fence, &[(busy, 2), (calm, 2)], u64::MAX).await.expect("claims");
     let mut of_busy: Vec<EventKey> = claims
         .iter()
         .filter(|claim| claim.subscription == busy)
@@ -72,7 +82,8 @@ async fn a_dead_replica_loses_everything_it_held_and_can_write_no_more(store: St
     let subscription = world.subscribe(&acme()).await.key;
     let fresh = world.publish(&Draft::to(&[subscription])).await;
     let parked = world.publish(&Draft::parked(&[subscription])).await;
-    let claims = world.store.claim(world.fence, &[(subscription, 9)]).await.expect("claims");
+    let claims =
+        world.store.claim(world.fence, &[(subscription, 9)], u64::MAX).await.expect("claims");
     assert_eq!(claims.len(), 1);
 
     let dead = world.store.replicas().await.expect("tells")[0];
@@ -86,14 +97,14 @@ async fn a_dead_replica_loses_everything_it_held_and_can_write_no_more(store: St
     let mixed = Settlement { in_due: true, ..settlement(parked, subscription, Next::Succeeded) };
     let settled = world.store.settle(world.fence, &[mixed]).await;
     assert!(matches!(settled, Err(StoreError::Fenced)));
-    let stale = world.store.claim(world.fence, &[(subscription, 9)]).await;
+    let stale = world.store.claim(world.fence, &[(subscription, 9)], u64::MAX).await;
     assert!(
         matches!(stale, Err(StoreError::Fenced)) || stale.is_ok_and(|claims| claims.is_empty())
     );
     let beat = world.store.heartbeat(world.fence, EventKey(0)).await;
     assert!(matches!(beat, Err(StoreError::Fenced)));
 
-    let claims = world.store.claim(heir, &[(subscription, 9)]).await.expect("claims");
+    let claims = world.store.claim(heir, &[(subscription, 9)], u64::MAX).await.expect("claims");
     let events: HashSet<EventKey> = claims.iter().map(|claim| claim.event.summary.key).collect();
     assert_eq!(events, HashSet::from([fresh, parked]));
     assert!(claims.iter().all(|claim| claim.takeovers == 1 && claim.attempts == 0));
@@ -117,7 +128,7 @@ async fn what_was_settled_is_not_taken_over(store: Store) {
     let of = |event| DeliveryKey { event, subscription };
     let failed = || attempt(1, AttemptResult::HttpStatus);
     world.settle(of(events[0]), attempt(1, AttemptResult::Succeeded), Next::Succeeded).await;
-    world.settle(of(events[1]), failed(), Next::RetryIn(std::time::Duration::ZERO)).await;
+    world.settle(of(events[1]), failed(), Next::RetryIn(Duration::ZERO)).await;
     world.settle(of(events[2]), failed(), Next::Cancelled).await;
     let dead = world.store.replicas().await.expect("tells")[0];
     assert_eq!(world.store.take_over(&dead).await.expect("takes over"), Some(1));
@@ -133,10 +144,12 @@ async fn a_claim_that_was_given_back_cannot_be_settled_by_its_first_owner(store:
     let world = World::new(store).await;
     let subscription = world.subscribe(&acme()).await.key;
     let event = world.publish(&Draft::parked(&[subscription])).await;
-    let first = world.store.claim(world.fence, &[(subscription, 1)]).await.expect("claims");
+    let first =
+        world.store.claim(world.fence, &[(subscription, 1)], u64::MAX).await.expect("claims");
     let delivery = DeliveryKey { event, subscription };
     world.store.disown(world.fence, &[(delivery, first[0].number)]).await.expect("gives back");
-    let second = world.store.claim(world.fence, &[(subscription, 1)]).await.expect("claims");
+    let second =
+        world.store.claim(world.fence, &[(subscription, 1)], u64::MAX).await.expect("claims");
     assert_eq!(second[0].number, first[0].number + 1);
     let release = |claim| Settlement {
         claim,
@@ -174,7 +187,7 @@ async fn a_cancelled_delivery_is_not_put_back_in_line_by_its_attempt(store: Stor
     let delivery = DeliveryKey { event, subscription };
     world.store.cancel_delivery(&acme(), delivery).await.expect("cancels");
     let failed = attempt(1, AttemptResult::Timeout);
-    world.settle(delivery, failed, Next::RetryIn(std::time::Duration::ZERO)).await;
+    world.settle(delivery, failed, Next::RetryIn(Duration::ZERO)).await;
     let now = world.store.delivery(&acme(), delivery).await.expect("is there");
     assert_eq!((now.state, now.attempt_count), (DeliveryState::Cancelled, 1));
     assert_eq!(world.store.waiting().await.expect("tells"), []);
@@ -184,7 +197,7 @@ async fn claims_of_lost_answers_can_be_given_back(store: Store) {
     let world = World::new(store).await;
     let subscription = world.subscribe(&acme()).await.key;
     world.publish(&Draft::parked(&[subscription])).await;
-    world.store.claim(world.fence, &[(subscription, 1)]).await.expect("claims");
+    world.store.claim(world.fence, &[(subscription, 1)], u64::MAX).await.expect("claims");
     let lost = world.store.owned(world.fence).await.expect("tells");
     let stranger = Fence { incarnation: world.fence.incarnation + 1, ..world.fence };
     world.store.disown(stranger, &lost).await.expect("changes nothing");
@@ -200,16 +213,99 @@ async fn the_waiting_of_an_ended_subscription_end_in_batches(store: Store) {
     for _ in 0..5 {
         events.push(world.publish(&Draft::parked(&[subscription])).await);
     }
-    let clinic = acme();
-    let end = || world.store.end_waiting(&clinic, subscription, None, 3);
+    world.store.disable(&acme(), subscription, "https://example.com/hook", "").await.expect("off");
+    let end = || world.store.end_waiting(subscription, 3);
     assert_eq!(end().await.expect("ends"), 3);
     assert_eq!(end().await.expect("ends"), 2);
     assert_eq!(end().await.expect("ends"), 0);
     for event in events {
         let key = DeliveryKey { event, subscription };
         let delivery = world.store.delivery(&acme(), key).await.expect("is there");
-        assert_eq!(delivery.state, DeliveryState::Cancelled);
+        assert_eq!(delivery.state, DeliveryState::Dead);
+        assert_eq!(delivery.dead_reason, Some(DeadReason::SubscriptionDisabled));
     }
+}
+
+async fn the_waiting_of_a_subscription_that_takes_events_are_kept(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    world.publish(&Draft::parked(&[subscription])).await;
+    assert_eq!(world.store.end_waiting(subscription, 9).await.expect("answers"), 0);
+    assert_eq!(world.store.waiting().await.expect("tells").len(), 1);
+}
+
+async fn a_cancelled_delivery_does_not_come_back_when_it_is_spilled(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let event = world.publish(&Draft::to(&[subscription])).await;
+    let delivery = DeliveryKey { event, subscription };
+    world.store.cancel_delivery(&acme(), delivery).await.expect("cancels");
+    world.store.spill(world.fence, &[delivery]).await.expect("answers");
+    let state = world.store.delivery(&acme(), delivery).await.expect("is there").state;
+    assert_eq!(state, DeliveryState::Cancelled);
+    assert_eq!(world.store.owned(world.fence).await.expect("tells"), []);
+}
+
+async fn a_settlement_sent_again_changes_nothing_that_came_after_it(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let event = world.publish(&Draft::to(&[subscription])).await;
+    let delivery = DeliveryKey { event, subscription };
+    let failed = || attempt(1, AttemptResult::HttpStatus);
+    world.settle(delivery, failed(), Next::RetryIn(Duration::ZERO)).await;
+    world.settle_due(subscription, AttemptResult::Succeeded, Next::Succeeded).await;
+    world.settle(delivery, failed(), Next::RetryIn(Duration::ZERO)).await;
+    let now = world.store.delivery(&acme(), delivery).await.expect("is there");
+    assert_eq!((now.state, now.attempt_count), (DeliveryState::Succeeded, 2));
+}
+
+async fn a_replica_that_was_taken_over_recovers_nothing(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let row = world.row(&Draft::to(&[subscription]));
+    world.commit(std::slice::from_ref(&row)).await.expect("commits");
+    let dead = world.store.replicas().await.expect("tells")[0];
+    world.store.take_over(&dead).await.expect("takes over");
+    let recovered = world.store.recover_commit(world.fence, &[row]).await;
+    assert!(matches!(recovered, Err(StoreError::Fenced)));
+}
+
+async fn a_claim_loads_no_more_bytes_than_it_may(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    for _ in 0..4 {
+        world.publish(&Draft::parked(&[subscription])).await;
+    }
+    // Each weighs 7 bytes of payload and 9 of attributes as they are stored.
+    let claims = world.store.claim(world.fence, &[(subscription, 9)], 40).await.expect("claims");
+    assert_eq!(claims.len(), 2);
+    assert_eq!(world.store.owned(world.fence).await.expect("tells").len(), 2);
+    let claims = world.store.claim(world.fence, &[(subscription, 9)], 1).await.expect("claims");
+    assert_eq!(claims.len(), 1, "one is claimed, however large");
+}
+
+async fn an_attempt_of_before_a_cancellation_changes_nothing_of_the_retry(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let event = world.publish(&Draft::parked(&[subscription])).await;
+    let delivery = DeliveryKey { event, subscription };
+    let wanted = [(subscription, 1)];
+    let first = world.store.claim(world.fence, &wanted, u64::MAX).await.expect("claims");
+    world.store.cancel_delivery(&acme(), delivery).await.expect("cancels");
+    world.store.retry_delivery(&acme(), delivery, None, |_| Vec::new()).await.expect("again");
+    let second = world.store.claim(world.fence, &wanted, u64::MAX).await.expect("claims");
+    assert_ne!(first[0].number, second[0].number);
+    let settle = async |claim: i32, number: u32, next: Next| {
+        let attempt = Some(attempt(number, AttemptResult::Succeeded));
+        let one =
+            Settlement { claim, in_due: true, attempt, ..settlement(event, subscription, next) };
+        world.store.settle(world.fence, &[one]).await.expect("settles");
+    };
+    settle(first[0].number, first[0].attempts + 1, Next::RetryIn(Duration::ZERO)).await;
+    assert_eq!(world.store.owned(world.fence).await.expect("tells").len(), 1, "still the retry's");
+    settle(second[0].number, second[0].attempts + 1, Next::Succeeded).await;
+    let now = world.store.delivery(&acme(), delivery).await.expect("is there");
+    assert_eq!((now.state, now.attempt_count), (DeliveryState::Succeeded, 2));
 }
 
 /// With a long backlog of one subscription, a claim reads only what it takes: the

@@ -75,7 +75,7 @@ async fn after_a_lost_answer_every_stored_delivery_waits(store: Store) {
         (world.row(&Draft::to(&[subscription])), world.row(&Draft::to(&[subscription])));
     world.commit(std::slice::from_ref(&stored)).await.expect("commits");
     let event = stored.event.summary.key;
-    let found = world.store.recover_commit(&[stored, lost]).await.expect("answers");
+    let found = world.store.recover_commit(world.fence, &[stored, lost]).await.expect("answers");
     assert_eq!(found, [event]);
     let key = DeliveryKey { event, subscription };
     let delivery = world.store.delivery(&acme(), key).await.expect("is there");

@@ -35,7 +35,7 @@ async fn parked_it_is_pending_and_claimed_it_is_in_flight(store: Store) {
     let delivery = read(&world, key).await;
     assert_eq!(delivery.state, DeliveryState::Pending);
     assert!(delivery.next_attempt_time.is_some());
-    let claims = world.store.claim(world.fence, &[(key.subscription, 1)]).await;
+    let claims = world.store.claim(world.fence, &[(key.subscription, 1)], u64::MAX).await;
     assert_eq!(claims.expect("claims").len(), 1);
     let delivery = read(&world, key).await;
     assert_eq!(delivery.state, DeliveryState::InFlight);

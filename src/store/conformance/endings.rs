@@ -30,7 +30,8 @@ async fn a_dead_letter_gets_one_more_attempt(store: Store) {
     let again = retry(&world, key).await.expect("retries");
     assert_eq!(again.state, DeliveryState::Pending);
     assert_eq!((again.dead_reason, again.end_time, again.attempt_count), (None, None, 1));
-    let claims = world.store.claim(world.fence, &[(key.subscription, 5)]).await.expect("claims");
+    let claims =
+        world.store.claim(world.fence, &[(key.subscription, 5)], u64::MAX).await.expect("claims");
     let [claim] = claims.as_slice() else { panic!("one claim: {claims:?}") };
     assert!(claim.last_chance);
     assert_eq!((claim.delivery(), claim.attempts), (key, 1));
@@ -102,7 +103,7 @@ async fn a_pending_one_is_cancelled(store: Store) {
     let cancelled = world.store.cancel_delivery(&acme(), key).await.expect("cancels");
     assert_eq!(cancelled.state, DeliveryState::Cancelled);
     assert!(cancelled.end_time.is_some() && cancelled.dead_reason.is_none());
-    let claims = world.store.claim(world.fence, &[(key.subscription, 5)]).await;
+    let claims = world.store.claim(world.fence, &[(key.subscription, 5)], u64::MAX).await;
     assert!(claims.expect("claims").is_empty());
     let again = world.store.cancel_delivery(&acme(), key).await.expect("is cancelled");
     assert_eq!(again.end_time, cancelled.end_time);

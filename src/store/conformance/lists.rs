@@ -119,7 +119,7 @@ async fn some_of_everything(world: &World) -> (Vec<SubscriptionKey>, Vec<Deliver
                 (5, _) => {
                     world.settle(key, failed(), Next::RetryIn(Duration::ZERO)).await;
                     let wanted = [(subscription, 1)];
-                    world.store.claim(world.fence, &wanted).await.expect("claims");
+                    world.store.claim(world.fence, &wanted, u64::MAX).await.expect("claims");
                 }
                 _ => {}
             }

@@ -65,6 +65,8 @@ impl Draft {
 impl World {
     pub(super) async fn new(store: Store) -> World {
         let (fence, _) = store.register().await.expect("registers");
+        // Events here are older than the watermark that a new replica starts with.
+        store.heartbeat(fence, EventKey(0)).await.expect("beats");
         World { store, fence, keys: KeyMaker::new(Timestamp(0)) }
     }
 
@@ -144,7 +146,7 @@ impl World {
 
     /// Claims what is due of a subscription and settles it.
     pub(super) async fn settle_due(&self, key: SubscriptionKey, result: AttemptResult, next: Next) {
-        for claim in self.store.claim(self.fence, &[(key, 100)]).await.expect("claims") {
+        for claim in self.store.claim(self.fence, &[(key, 100)], u64::MAX).await.expect("claims") {
             let one = Settlement {
                 delivery: claim.delivery(),
                 organization: claim.event.summary.organization.clone(),

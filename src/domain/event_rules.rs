@@ -74,7 +74,8 @@ impl EventInput {
                        without empty segments between full stops";
             return Err(InvalidField::new("type", "INVALID_EVENT_TYPE", why));
         }
-        check_times(self.occur_time, self.expire_time, now)?;
+        check_times(self.occur_time, self.expire_time)?;
+        check_future(&self.id, self.expire_time, now)?;
         check_payload(&self.payload, payload_bytes_max)?;
         let content_type = check_content_type(&self.payload, self.content_type)?;
         check_attributes(&self.attributes)?;
@@ -148,14 +149,23 @@ fn check_id(id: &str) -> Result<(), InvalidField> {
 fn check_times(
     occur_time: Option<Timestamp>,
     expire_time: Option<Timestamp>,
-    now: Timestamp,
 ) -> Result<(), InvalidField> {
     for (field, time) in [("occur_time", occur_time), ("expire_time", expire_time)] {
         if time.is_some_and(|time| !(Timestamp::MIN..=Timestamp::MAX).contains(&time)) {
             return Err(InvalidField::new(field, "INVALID_TIME", "a time from 1970 to 9999"));
         }
     }
-    if expire_time.is_some_and(|time| time <= now) {
+    Ok(())
+}
+
+/// An event with an id of the publisher's passes: it may repeat one that was stored before
+/// it expired. If it is new after all, its deliveries end dead.
+fn check_future(
+    id: &str,
+    expire_time: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), InvalidField> {
+    if id.is_empty() && expire_time.is_some_and(|time| time <= now) {
         let why = "a time in the future: nothing could be delivered before it";
         return Err(InvalidField::new("expire_time", "EXPIRED", why));
     }

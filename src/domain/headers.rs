@@ -59,8 +59,21 @@ const RESERVED_PREFIXES: [&str; 11] = [
 ];
 
 /// Parts of names whose values are taken for credentials.
-const CREDENTIAL_PARTS: [&str; 9] =
-    ["auth", "credential", "key", "passphrase", "password", "passwd", "pwd", "secret", "token"];
+const CREDENTIAL_PARTS: [&str; 13] = [
+    "auth",
+    "bearer",
+    "credential",
+    "jwt",
+    "key",
+    "passphrase",
+    "passwd",
+    "password",
+    "pwd",
+    "secret",
+    "session",
+    "signature",
+    "token",
+];
 
 /// Checks a subscription's headers against the rules and the names that this
 /// deployment's profiles sign with. `Content-Type` may be there if it says what the
@@ -294,7 +307,16 @@ mod tests {
 
     #[test]
     fn names_tell_credentials() {
-        for name in ["Authorization", "X-Api-Key", "apiKey", "Secret-Key", "X-Auth", "PASSWORD"] {
+        for name in [
+            "Authorization",
+            "X-Api-Key",
+            "apiKey",
+            "Secret-Key",
+            "X-Auth",
+            "PASSWORD",
+            "X-Session",
+            "JWT",
+        ] {
             assert!(is_credential(name), "{name}");
         }
         for name in ["X-Tenant", "organization_code", "Accept"] {

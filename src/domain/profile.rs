@@ -13,6 +13,7 @@ use super::invalid::InvalidField;
 use super::secret::SecretRule;
 use super::signature::SignatureRule;
 use super::subscription::SubscriptionSpec;
+use super::subscription_rules::organization_code;
 use super::time_format::TimeFormat;
 
 mod file;
@@ -250,7 +251,7 @@ impl Profile {
                 let why = format!("profile {} has no place for an organization code", self.name);
                 let reason = "ORGANIZATION_CODE_UNSUPPORTED";
                 wrong.push(InvalidField::new("send_organization_code", reason, why));
-            } else if organization_code(spec).is_none() {
+            } else if organization_code(&spec.attributes).is_none() {
                 let why = "must hold `organizationCode`, which send_organization_code asks for";
                 wrong.push(InvalidField::new("attributes", "ORGANIZATION_CODE_MISSING", why));
             }
@@ -290,17 +291,6 @@ impl Member {
         opening.push(b':');
         Member { key: key.to_owned(), opening: opening.into() }
     }
-}
-
-/// The code that `send_organization_code` sends: `attributes["organizationCode"]`, or
-/// `attributes["organization_code"]` (contracts, A20). Empty counts as missing.
-#[must_use]
-pub fn organization_code(spec: &SubscriptionSpec) -> Option<&str> {
-    ["organizationCode", "organization_code"]
-        .into_iter()
-        .find_map(|key| spec.attributes.get(key))
-        .map(String::as_str)
-        .filter(|code| !code.is_empty())
 }
 
 #[cfg(test)]

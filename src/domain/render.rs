@@ -22,10 +22,10 @@ use super::profile::Member;
 use super::profile::PayloadShape;
 use super::profile::Profile;
 use super::profile::Source;
-use super::profile::organization_code;
 use super::signature::SignedRequest;
 use super::signature::SigningKey;
 use super::subscription::SubscriptionSpec;
+use super::subscription_rules::organization_code;
 use super::time_format::TimeFormat;
 use super::timestamp::Timestamp;
 
@@ -190,7 +190,11 @@ fn body(
     let code = if subscription.send_organization_code {
         let member =
             rule.organization_code.as_ref().ok_or(NotSendable::OrganizationCodeUnsupported)?;
-        Some((member, organization_code(subscription).ok_or(NotSendable::OrganizationCodeMissing)?))
+        Some((
+            member,
+            organization_code(&subscription.attributes)
+                .ok_or(NotSendable::OrganizationCodeMissing)?,
+        ))
     } else {
         None
     };

@@ -50,7 +50,8 @@ impl SubscriptionState {
 }
 
 /// What its owner decides about a subscription; every rule already checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `Debug` prints of the headers their names only.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SubscriptionSpec {
     /// Only events of this account; `None`: every event of the organization.
     /// Immutable.
@@ -77,6 +78,26 @@ pub struct SubscriptionSpec {
     pub attempt_timeout: Duration,
     /// Most requests under way at once, on each replica.
     pub max_in_flight: u32,
+}
+
+impl std::fmt::Debug for SubscriptionSpec {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("SubscriptionSpec")
+            .field("account", &self.account)
+            .field("name", &self.name)
+            .field("url", &self.url)
+            .field("event_patterns", &self.event_patterns)
+            .field("profile", &self.profile)
+            .field("signing_enabled", &self.signing_enabled)
+            .field("headers", &self.headers.keys())
+            .field("attributes", &self.attributes)
+            .field("send_organization_code", &self.send_organization_code)
+            .field("retry_waits", &self.retry_waits)
+            .field("attempt_timeout", &self.attempt_timeout)
+            .field("max_in_flight", &self.max_in_flight)
+            .finish()
+    }
 }
 
 /// A stored subscription.
@@ -121,5 +142,30 @@ impl std::fmt::Debug for SigningSecret {
             .field("create_time", &self.create_time)
             .field("expire_time", &self.expire_time)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_values_are_not_printed() {
+        let spec = SubscriptionSpec {
+            account: None,
+            name: String::new(),
+            url: "https://example.com/".to_owned(),
+            event_patterns: vec!["*".to_owned()],
+            profile: "standard".to_owned(),
+            signing_enabled: false,
+            headers: BTreeMap::from([("X-Tenant".to_owned(), "hunter2".to_owned())]),
+            attributes: BTreeMap::new(),
+            send_organization_code: false,
+            retry_waits: Vec::new(),
+            attempt_timeout: ATTEMPT_TIMEOUT_DEFAULT,
+            max_in_flight: 1,
+        };
+        let printed = format!("{spec:?}");
+        assert!(printed.contains("X-Tenant") && !printed.contains("hunter2"), "{printed}");
     }
 }

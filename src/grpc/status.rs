@@ -23,6 +23,9 @@ pub(super) const DOMAIN: &str = "hookward.v1";
 /// Violations in one answer. HTTP/2 clients accept 8 KiB of trailers at least; a
 /// batch can break a rule a thousand times.
 const VIOLATIONS_MAX: usize = 16;
+/// Characters of an id that an error repeats: as long as the longest id there is. A
+/// caller's own text may be longer and would not fit into the trailers.
+const ID_CHARS_MAX: usize = 128;
 /// When to try again while the database is away: about a fail-over's first second.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(1);
 
@@ -85,6 +88,11 @@ impl<'a> Object<'a> {
     pub(super) fn subscription(id: &'a str) -> Self {
         Object { kind: Kind::Subscription, id }
     }
+
+    fn shown_id(self) -> &'a str {
+        let end = self.id.char_indices().nth(ID_CHARS_MAX).map(|(end, _)| end);
+        end.map_or(self.id, |end| &self.id[..end])
+    }
 }
 
 impl From<InvalidField> for Status {
@@ -115,14 +123,14 @@ pub(super) fn invalid(fields: Vec<InvalidField>) -> Status {
 pub(super) fn not_found(object: Object<'_>) -> Status {
     let message = format!("there is no {} of this id in the organization", object.kind.noun());
     let mut details = info("NOT_FOUND", None);
-    details.set_resource_info(object.kind.type_name(), object.id, "", message.clone());
+    details.set_resource_info(object.kind.type_name(), object.shown_id(), "", message.clone());
     with(Code::NotFound, message, details)
 }
 
 /// `FAILED_PRECONDITION`; `reason` stable, `why` for people.
 pub(super) fn precondition(object: Object<'_>, reason: &'static str, why: &str) -> Status {
     let mut details = info(reason, None);
-    let subject = format!("{}/{}", object.kind.type_name(), object.id);
+    let subject = format!("{}/{}", object.kind.type_name(), object.shown_id());
     details.add_precondition_failure_violation(reason, subject, why);
     with(Code::FailedPrecondition, why, details)
 }
@@ -348,6 +356,18 @@ mod tests {
         let failed = paused.get_details_precondition_failure().expect("a precondition");
         assert_eq!(failed.violations[0].subject, "hookward.v1.Delivery/dlv_1");
         assert_eq!(failed.violations[0].description, "it is paused");
+    }
+
+    #[test]
+    fn an_id_that_is_far_too_long_is_cut() {
+        let long = "é".repeat(12_000);
+        let cut = "é".repeat(ID_CHARS_MAX);
+        let missing = store(StoreError::NotFound, Object::delivery(&long));
+        let resource = missing.get_details_resource_info().expect("a resource");
+        assert_eq!(resource.resource_name, cut);
+        let wrong = store(StoreError::WrongState("it is paused"), Object::delivery(&long));
+        let failed = wrong.get_details_precondition_failure().expect("a precondition");
+        assert_eq!(failed.violations[0].subject, format!("hookward.v1.Delivery/{cut}"));
     }
 
     #[test]

@@ -97,28 +97,27 @@ impl Store {
         Ok(Answer::Now(secret))
     }
 
-    /// Ends a live secret now. `keep_one`: not if it is the only live one.
+    /// Ends a live secret now; not the only live one of a subscription that signs.
     ///
     /// # Errors
     ///
     /// [`StoreError::NotFound`] also when the secret is not live;
-    /// [`StoreError::WrongState`] when it is the only live one and one must stay.
+    /// [`StoreError::WrongState`] when it is the only live one and signing is on.
     pub async fn revoke_secret(
         &self,
         organization: &OrganizationId,
         key: SubscriptionKey,
         secret: SecretKey,
-        keep_one: bool,
     ) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
         let tick = self.raise(&transaction).await?;
-        self.live(&transaction, organization, key).await?;
+        let subscription = self.live(&transaction, organization, key).await?;
         let mut live = self.secrets_of(&transaction, key).await?;
         live.retain(|secret| is_live(secret, tick.now));
         if !live.iter().any(|one| one.key == secret) {
             return Err(StoreError::NotFound);
         }
-        if keep_one && live.len() == 1 {
+        if subscription.spec.signing_enabled && live.len() == 1 {
             return Err(StoreError::WrongState("the only live secret: rotate first"));
         }
         let sql = "UPDATE signing_secret SET expire_time = $1 WHERE key = $2";

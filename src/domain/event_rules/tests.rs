@@ -78,7 +78,14 @@ fn what_breaks_a_rule_is_refused_by_field_and_reason() {
         (|e| e.event_type = "a..b".to_owned(), "type", "INVALID_EVENT_TYPE"),
         (|e| e.occur_time = Some(Timestamp(-1)), "occur_time", "INVALID_TIME"),
         (|e| e.expire_time = Some(Timestamp(i64::MAX)), "expire_time", "INVALID_TIME"),
-        (|e| e.expire_time = Some(NOW), "expire_time", "EXPIRED"),
+        (
+            |e| {
+                e.id.clear();
+                e.expire_time = Some(NOW);
+            },
+            "expire_time",
+            "EXPIRED",
+        ),
         (|e| e.payload = Payload::Json(Bytes::new()), "json", "INVALID_JSON"),
         (
             |e| e.payload = Payload::Json(Bytes::from(format!("\"{}\"", "a".repeat(63)))),
@@ -106,6 +113,15 @@ fn what_breaks_a_rule_is_refused_by_field_and_reason() {
     input.payload = Payload::Json(Bytes::from(deep));
     let invalid = input.check(PAYLOAD_BYTES_DEFAULT, NOW).expect_err("too deep");
     assert_eq!((&*invalid.field, invalid.reason), ("json", "JSON_TOO_DEEP"));
+}
+
+#[test]
+fn a_repeated_event_may_have_expired_meanwhile() {
+    let event = changed(|e| {
+        e.id = "mine".to_owned();
+        e.expire_time = Some(NOW);
+    });
+    assert_eq!(event.expect("valid").expire_time, Some(NOW));
 }
 
 #[test]

@@ -18,14 +18,18 @@ pub(super) fn message(profile: &Profile) -> pb::Profile {
     }
 }
 
-/// What a subscription of this profile must keep.
+/// What a subscription of this profile must keep. Of the other profiles only the
+/// signature's header is reserved: their fixed headers may be what this receiver asks for.
 pub(super) fn rules(profile: &Profile, profiles: &Profiles) -> ProfileRules {
-    let names = profiles.iter().flat_map(|one| one.signature_header_names());
+    let signatures = profiles.iter().filter_map(|one| one.signature()).map(|rule| &rule.header);
+    let mut names: Vec<_> = profile.signature_header_names().iter().chain(signatures).collect();
+    names.sort_unstable_by_key(|name| name.as_str());
+    names.dedup();
     ProfileRules {
         name: profile.name().to_owned(),
         signed_by_default: profile.signed_by_default(),
         content_type: content_type(profile),
-        signature_headers: names.map(|name| name.as_str().to_owned()).collect(),
+        signature_headers: names.iter().map(|name| name.as_str().to_owned()).collect(),
         service_patterns: profile.service_patterns(),
         organization_code: profile.body().organization_code.is_some(),
     }
@@ -46,6 +50,33 @@ fn success_statuses(profile: &Profile) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fixed_headers_of_another_profile_are_free() {
+        let text = r#"
+        name = "meetingdoctors"
+        description = "MeetingDoctors: static credentials"
+        content_type = "application/json"
+        [headers]
+        Accept = "application/json"
+        apiKey = "hunter2"
+        [body]
+        kind = "envelope"
+        fields = [["type", "event.type"], ["occurred_on", "event.occur_time"], ["payload", "event.payload"]]
+        time_format = "unix-seconds"
+        payload = "object"
+    "#;
+        let profiles = Profiles::with_folder(vec![("own.toml".to_owned(), text.to_owned())]);
+        let profiles = profiles.expect("a profile");
+        let reserved =
+            |name| rules(profiles.get(name).expect("there"), &profiles).signature_headers;
+        let signatures = ["telegramd-signature", "webhook-signature", "x-azodha-signature"];
+        for name in ["meetingdoctors", "azodha"] {
+            let reserved = reserved(name);
+            assert_eq!(reserved.contains(&"apikey".to_owned()), name == "meetingdoctors");
+            assert!(signatures.iter().all(|one| reserved.contains(&(*one).to_owned())), "{name}");
+        }
+    }
 
     #[test]
     fn every_built_in_profile_can_be_shown() {

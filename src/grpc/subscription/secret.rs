@@ -89,12 +89,11 @@ pub(super) async fn revoke(
     let id = &request.signing_secret_id;
     required("signing_secret_id", id)?;
     let key = key_of(context, &request.subscription_id)?;
-    let subscription = find(context, organization, &request.subscription_id).await?;
+    find(context, organization, &request.subscription_id).await?;
     let object = Object::signing_secret(id);
     let secret = context.store.ids().parse_secret(id);
     let secret = secret.ok_or_else(|| status::not_found(object))?;
-    let keep_one = subscription.spec.signing_enabled;
-    let revoked = context.store.revoke_secret(organization, key, secret, keep_one).await;
+    let revoked = context.store.revoke_secret(organization, key, secret).await;
     revoked.map_err(|error| status::store(error, object))?;
     context.refresh_routing().await;
     Ok(())

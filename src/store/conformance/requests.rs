@@ -48,7 +48,9 @@ async fn a_revoked_secret_is_not_shown_again(store: Store) {
     let Ok(Answer::Now(created)) = create(&world, 1).await else { panic!("not created") };
     let secret = created.secret.expect("has one").key;
     let key = created.subscription.key;
-    world.store.revoke_secret(&acme(), key, secret, false).await.expect("revokes");
+    let sql = "UPDATE subscription SET signing_enabled = $1 WHERE key = $2";
+    world.execute(sql, vec![false.into(), key.0.into()]).await;
+    world.store.revoke_secret(&acme(), key, secret).await.expect("revokes");
     assert_eq!(before(create(&world, 1).await).1, None);
 }
 

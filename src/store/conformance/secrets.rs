@@ -64,18 +64,18 @@ async fn a_revoked_secret_ends_and_the_last_may_have_to_stay(store: Store) {
     let second = rotate(&world, made.key, HOUR).await.expect("rotates").key;
     let secrets = world.store.secrets(&acme(), made.key).await.expect("lists");
     let first = secrets[0].key;
-    let revoke = async |secret, keep_one| {
-        world.store.revoke_secret(&acme(), made.key, secret, keep_one).await
-    };
-    revoke(first, true).await.expect("revokes");
-    assert!(matches!(revoke(first, true).await, Err(StoreError::NotFound)), "not live any more");
-    assert!(matches!(revoke(second, true).await, Err(StoreError::WrongState(_))));
+    let revoke = async |secret| world.store.revoke_secret(&acme(), made.key, secret).await;
+    revoke(first).await.expect("revokes");
+    assert!(matches!(revoke(first).await, Err(StoreError::NotFound)), "not live any more");
+    assert!(matches!(revoke(second).await, Err(StoreError::WrongState(_))));
     let read = world.store.subscription(&acme(), made.key).await.expect("is there");
     assert_eq!(read.version, made.version + 2);
-    revoke(second, false).await.expect("revokes");
+    let sql = "UPDATE subscription SET signing_enabled = $1 WHERE key = $2";
+    world.execute(sql, vec![false.into(), made.key.0.into()]).await;
+    revoke(second).await.expect("revokes");
     let elsewhere = world.subscribe(&acme()).await.key;
     let foreign = world.store.secrets(&acme(), elsewhere).await.expect("lists")[0].key;
-    assert!(matches!(revoke(foreign, false).await, Err(StoreError::NotFound)));
+    assert!(matches!(revoke(foreign).await, Err(StoreError::NotFound)));
 }
 
 async fn rotation_is_answered_once(store: Store) {

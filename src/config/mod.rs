@@ -1,6 +1,6 @@
 //! Settings: from flags and the environment to typed values, checked all at once.
 //!
-//! [`arguments`] says which settings there are; here each is read and checked, and every
+//! `arguments` says which settings there are; here each is read and checked, and every
 //! fault is reported, not only the first. `docs/CONFIGURATION.md` holds the same table as
 //! `--help`; a test compares them.
 

@@ -1,8 +1,8 @@
 //! Sends what is claimed and records what came of it.
 //!
 //! Deliveries come from the intake, claimed by their commit, and from `due`, claimed
-//! here. They wait in fair queues ([`queue`]), are attempted ([`attempt`]) and settled
-//! in groups ([`settler`]). Everything that waits or is under way is bounded: by the
+//! here. They wait in fair queues (`queue`), are attempted (`attempt`) and settled
+//! in groups (`settler`). Everything that waits or is under way is bounded: by the
 //! places of the queues, the permits of the attempts and the settlements' channel.
 
 mod attempt;

@@ -118,7 +118,7 @@ impl Store {
     ///
     /// [`StoreError::Fenced`]: nothing was stored and this replica must register
     /// anew. [`StoreError::Unavailable`]: it is not known whether the batch was
-    /// stored; [`Store::stored_events`] tells once the database answers again.
+    /// stored; [`Store::recover_commit`] tells once the database answers again.
     /// [`StoreError::Rejected`]: the database refuses a value of one of the events.
     pub async fn commit(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
         let stored = if self.is_shared() {

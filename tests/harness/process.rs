@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use super::eventually::eventually;
 
@@ -11,6 +11,8 @@ use super::eventually::eventually;
 pub(crate) struct Process {
     child: Child,
     written: Arc<Mutex<String>>,
+    /// Each ends with its stream.
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -33,9 +35,11 @@ impl Process {
             .spawn()
             .expect("the binary was built with the tests");
         let written = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().expect("it is piped"), &written);
-        collect(child.stderr.take().expect("it is piped"), &written);
-        Process { child, written }
+        let readers = vec![
+            collect(child.stdout.take().expect("it is piped"), &written),
+            collect(child.stderr.take().expect("it is piped"), &written),
+        ];
+        Process { child, written, readers }
     }
 
     /// Its process id.
@@ -85,10 +89,13 @@ impl Process {
         self.signal("CONT");
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until everything that it wrote has been read.
     pub(crate) async fn ends(&mut self) -> ExitStatus {
-        eventually("the end of hookward", async || self.child.try_wait().expect("it is our child"))
-            .await
+        eventually("the end of hookward and of its output", async || {
+            let ended = self.child.try_wait().expect("it is our child");
+            ended.filter(|_| self.readers.iter().all(JoinHandle::is_finished))
+        })
+        .await
     }
 
     fn signal(&self, name: &str) {
@@ -109,7 +116,7 @@ impl Drop for Process {
     }
 }
 
-fn collect(stream: impl Read + Send + 'static, written: &Arc<Mutex<String>>) {
+fn collect(stream: impl Read + Send + 'static, written: &Arc<Mutex<String>>) -> JoinHandle<()> {
     let written = Arc::clone(written);
     thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n') {
@@ -118,5 +125,5 @@ fn collect(stream: impl Read + Send + 'static, written: &Arc<Mutex<String>>) {
             written.push_str(&String::from_utf8_lossy(&line));
             written.push('\n');
         }
-    });
+    })
 }

@@ -15,6 +15,7 @@ mod engine;
 mod entity;
 mod error;
 mod event;
+mod file_lock;
 mod follow_up;
 mod migrations;
 mod open;
@@ -69,7 +70,7 @@ struct Inner {
     ids: IdCodec,
     page_key: [u8; 32],
     /// SQLite: held for as long as the store lives, so that no second process opens the file.
-    _lock: Option<std::fs::File>,
+    _lock: Option<file_lock::FileLock>,
 }
 
 impl Store {

@@ -1,7 +1,5 @@
 //! Opening a database: connections, checks that its promises hold, migrations.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +13,7 @@ use sea_orm_migration::MigratorTrait;
 
 use super::engine::column;
 use super::entity::setting;
+use super::file_lock::FileLock;
 use super::migrations::Migrations;
 use super::{Inner, Store, StoreError};
 use crate::domain::id::IdCodec;
@@ -75,7 +74,7 @@ impl Store {
     ///
     /// [`StoreError::Setup`] when the database cannot be used at all.
     pub async fn migrate(settings: &Settings) -> Result<usize, StoreError> {
-        let _lock = lock_file(&settings.target)?;
+        let _lock = FileLock::take(&settings.target)?;
         let connection = connect_writer(settings).await?;
         let migrated = migrate(&connection).await;
         connection.close().await?;
@@ -91,7 +90,7 @@ impl Store {
     /// is older than this version, or when the server would answer OK before a
     /// commit is on disk.
     pub async fn open(settings: &Settings) -> Result<Store, StoreError> {
-        let lock = lock_file(&settings.target)?;
+        let lock = FileLock::take(&settings.target)?;
         let write = connect_writer(settings).await?;
         let (engine, read) = match &settings.target {
             Target::Sqlite(path) => {
@@ -242,36 +241,4 @@ async fn seed<const N: usize>(
     let row = setting::Entity::find_by_id(name).one(connection).await?;
     let value = row.ok_or(StoreError::Corrupt(name))?.value;
     value.first_chunk().copied().ok_or(StoreError::Corrupt(name))
-}
-
-/// Takes the lock that keeps a second process off a SQLite file.
-fn lock_file(target: &Target) -> Result<Option<File>, StoreError> {
-    let Target::Sqlite(path) = target else { return Ok(None) };
-    let mut name = path.clone().into_os_string();
-    name.push(".lock");
-    let setup = |error: std::io::Error| {
-        StoreError::Setup(format!("cannot lock {}: {error}", Path::new(&name).display()))
-    };
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
-    let mut file = open.map_err(setup)?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0).map_err(setup)?;
-            file.seek(SeekFrom::Start(0)).map_err(setup)?;
-            writeln!(file, "process {}", std::process::id()).map_err(setup)?;
-            Ok(Some(file))
-        }
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Who holds it is a courtesy: an unreadable name changes nothing.
-            let _ = file.read_to_string(&mut holder);
-            Err(StoreError::Setup(format!(
-                "{} is in use by {}: one process may open a SQLite file; \
-                 stop it, or use PostgreSQL for several",
-                path.display(),
-                holder.trim()
-            )))
-        }
-        Err(TryLockError::Error(error)) => Err(setup(error)),
-    }
 }

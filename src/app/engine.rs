@@ -2,7 +2,7 @@
 //! wired together and taken down in order.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -30,6 +30,10 @@ const SLOTS: QueueSlotsLimits = QueueSlotsLimits {
 /// Nothing is claimed by a commit of a replica that does not send.
 const NO_SLOTS: QueueSlotsLimits =
     QueueSlotsLimits { endpoint_rows: 0, endpoint_bytes: 0, replica_rows: 0, replica_bytes: 0 };
+
+/// How long outcomes may take to be written once the last request is over: what is not
+/// written then is sent again by another replica.
+const SETTLE_GRACE: Duration = Duration::from_secs(5);
 
 /// The service met a fault of its own (`EX_SOFTWARE`).
 const EXIT_SOFTWARE: i32 = 70;
@@ -156,18 +160,19 @@ impl Engine {
     /// Stops taking, finishes what is under way within `grace`, gives the rest back,
     /// and leaves. What is still under way then is another replica's after a while.
     pub(super) async fn stop(self, grace: Duration) {
+        let end = Instant::now() + grace;
         self.stop_taking.cancel();
         // A database that is away must not hold up the end: what was not answered is
         // the publishers' to repeat, and what is claimed is found by others.
-        let taken = tokio::time::timeout(grace, join(self.taking)).await;
+        let taken = tokio::time::timeout_at(end.into(), join(self.taking)).await;
         if let Some(dispatcher) = &self.dispatcher {
-            dispatcher.stop(grace).await;
+            dispatcher.stop(end.saturating_duration_since(Instant::now())).await;
         }
         drop(self.dispatcher);
         self.stop_settling.cancel();
-        let settled = tokio::time::timeout(grace, join(self.settling)).await;
+        let settled = tokio::time::timeout(SETTLE_GRACE, join(self.settling)).await;
         self.stop_keeping.cancel();
-        let _ = tokio::time::timeout(grace, join(self.keeping)).await;
+        let _ = tokio::time::timeout(SETTLE_GRACE, join(self.keeping)).await;
         if taken.is_ok()
             && settled.is_ok()
             && self.lease.ledger().is_empty()

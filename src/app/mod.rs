@@ -82,7 +82,7 @@ impl App {
             Engine::start(store, Arc::clone(&profiles), egress, metrics.clone(), engine).await?;
         let draining = Arc::new(AtomicBool::new(false));
         let context = grpc::Context {
-            store: engine.store.clone(),
+            store: engine.store.for_callers(),
             intake: engine.intake.clone(),
             routing: engine.routing.clone(),
             lease: engine.lease.clone(),

@@ -20,8 +20,10 @@ pub struct ServeArguments {
     pub(super) database: DatabaseArguments,
     /// Most connections to PostgreSQL.
     ///
-    /// Too low: calls wait for each other. Too high: PostgreSQL's max_connections runs
-    /// out; count every replica. SQLite does not use it.
+    /// Half of them, but no more than six, are for commits, sending and the lease; calls
+    /// share the others. Too low: calls find none within a second and are refused with
+    /// UNAVAILABLE. Too high: PostgreSQL's max_connections runs out; count every replica,
+    /// and three more for each. SQLite does not use it.
     #[arg(long, env = "HOOKWARD_DATABASE_CONNECTIONS", hide_env_values = true)]
     #[arg(value_name = "COUNT", default_value = "16")]
     pub(super) database_connections: String,
@@ -96,10 +98,10 @@ pub struct ServeArguments {
     #[arg(long, env = "HOOKWARD_PAYLOAD_BYTES_MAX", hide_env_values = true)]
     #[arg(value_name = "BYTES", default_value = "256KiB")]
     pub(super) payload_bytes_max: String,
-    /// Events that may wait to be committed.
+    /// Most events that may wait to be committed.
     ///
-    /// Too low: bursts are refused with RESOURCE_EXHAUSTED. Too high: memory, and callers
-    /// wait until their deadline instead of being told to come back.
+    /// Fewer may while those before take longer than 150ms to be stored. Too low: bursts
+    /// are refused with RESOURCE_EXHAUSTED. Too high: memory.
     #[arg(long, env = "HOOKWARD_PUBLISH_QUEUE_EVENTS", hide_env_values = true)]
     #[arg(value_name = "COUNT", default_value = "4096")]
     pub(super) publish_queue_events: String,

@@ -46,7 +46,7 @@ pub(super) async fn run(dispatcher: Dispatcher, stop: CancellationToken) {
                 tracing::debug!(%error, "cannot compare claims");
             }
         }
-        if listener.is_none() {
+        if listener.as_ref().is_none_or(DueListener::is_old) {
             listener = parts.store.due_listener().await.ok().flatten();
         }
         tokio::select! {

@@ -1,10 +1,12 @@
 //! The task that commits.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::admission::Answered;
 use super::batch::{Batch, Matched};
 use super::{HandOver, Job, Jobs, PublishError};
 use crate::domain::event::NewEvent;
@@ -49,40 +51,17 @@ enum Tried {
 
 impl Batcher {
     /// Serves the queue until `stop`, then what is left in it.
-    pub async fn run(self, mut jobs: Jobs, stop: CancellationToken) {
-        let mut waiting: Option<Job> = None;
-        loop {
-            if waiting.is_none() {
-                waiting = tokio::select! {
-                    biased;
-                    job = jobs.0.recv() => job,
-                    () = stop.cancelled() => {
-                        jobs.0.close();
-                        jobs.0.recv().await
-                    }
-                };
-            }
-            let Some(first) = waiting.take() else { return };
-            let mut gathered = vec![first];
-            let size = |job: &Job| {
-                (job.events.len(), job.events.iter().map(NewEvent::weight).sum::<usize>())
-            };
-            let (mut events, mut bytes) = size(&gathered[0]);
-            while let Ok(job) = jobs.0.try_recv() {
-                let (more_events, more_bytes) = size(&job);
-                if BATCH_EVENTS < events + more_events || BATCH_BYTES < bytes + more_bytes {
-                    waiting = Some(job);
-                    break;
-                }
-                (events, bytes) = (events + more_events, bytes + more_bytes);
-                gathered.push(job);
-            }
-            self.commit(Batch::new(gathered), &mut jobs).await;
+    pub async fn run(self, jobs: Jobs, stop: CancellationToken) {
+        let mut queue = Queue { jobs, first: None, stop };
+        while let Some(gathered) = queue.gather().await {
+            let answered = queue.begins(&gathered);
+            self.commit(Batch::new(gathered), &mut queue).await;
+            queue.jobs.admission.learn(answered());
         }
     }
 
     /// Commits a batch, in as many tries and parts as it takes.
-    async fn commit(&self, batch: Batch, jobs: &mut Jobs) {
+    async fn commit(&self, batch: Batch, queue: &mut Queue) {
         let mut parts = vec![batch];
         while let Some(mut batch) = parts.pop() {
             let mut known = Vec::new();
@@ -92,7 +71,7 @@ impl Batcher {
                     parent: batch.span().cloned().unwrap_or_else(tracing::Span::none),
                     "commit", requests = batch.len()
                 );
-                match self.attempt(batch, &known, jobs).instrument(span).await {
+                match self.attempt(batch, &known, queue).instrument(span).await {
                     Ok(Tried::Done) => break,
                     Ok(Tried::Again(again)) => batch = again,
                     Err((again, Obstacle::IdTaken)) => {
@@ -123,7 +102,7 @@ impl Batcher {
         &self,
         mut batch: Batch,
         known: &[crate::store::Published],
-        jobs: &mut Jobs,
+        queue: &mut Queue,
     ) -> Result<Tried, (Batch, Obstacle)> {
         let fence = self.lease.fence();
         let count = batch.decide(known);
@@ -174,8 +153,9 @@ impl Batcher {
             Err(StoreError::Unavailable(why)) => {
                 tracing::warn!(why, "commit not answered");
                 batch.refuse(|| PublishError::Unavailable);
-                self.recover(fence, &matched, jobs).await;
-                abandon(matched);
+                if self.recover(fence, &matched, queue).await {
+                    abandon(matched);
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "commit failed");
@@ -201,20 +181,89 @@ impl Batcher {
     }
 
     /// A commit was not answered: it may be stored, as claimed by this process, which
-    /// does not know of it. Until the database tells, nothing else is committed and
-    /// publishers are told to come again.
-    async fn recover(&self, fence: Fence, matched: &Matched, jobs: &mut Jobs) {
+    /// does not know of it, and it may yet be. Until the database tells, nothing else is
+    /// committed and publishers are told to come again. `false`: it did not tell before
+    /// the end of this process; then the keys stay noted, so that another one looks.
+    async fn recover(&self, fence: Fence, matched: &Matched, queue: &mut Queue) -> bool {
         loop {
-            match self.store.recover_commit(fence, &matched.rows).await {
-                Ok(_) => break self.hand_over.due.notify_one(),
+            // Above every key of the batch, below those of the next one.
+            let floor = EventKey(self.lease.next_key());
+            let recovered = self.store.recover_commit(fence, &matched.rows, floor);
+            match queue.refuse_during(recovered).await {
+                Ok(_) => {
+                    self.hand_over.due.notify_one();
+                    return true;
+                }
                 // Taken over: the other replica has found what was stored.
-                Err(StoreError::Fenced) => break,
+                Err(StoreError::Fenced) => return true,
+                Err(_) if queue.stop.is_cancelled() => return false,
                 Err(_) => {}
             }
-            while let Ok(job) = jobs.0.try_recv() {
-                job.refuse(PublishError::Unavailable);
+            queue.refuse_during(tokio::time::sleep(RECOVERY_PAUSE)).await;
+        }
+    }
+}
+
+/// What waits to be committed.
+struct Queue {
+    jobs: Jobs,
+    /// Taken out of `jobs`, and too large for the batch before.
+    first: Option<Job>,
+    stop: CancellationToken,
+}
+
+impl Queue {
+    /// Everything that waits, up to the size of a batch; waits for something. `None`
+    /// after `stop`, once nothing is left.
+    async fn gather(&mut self) -> Option<Vec<Job>> {
+        if self.first.is_none() {
+            self.first = tokio::select! {
+                biased;
+                job = self.jobs.queue.recv() => job,
+                () = self.stop.cancelled() => {
+                    self.jobs.queue.close();
+                    self.jobs.queue.recv().await
+                }
+            };
+        }
+        let mut gathered = vec![self.first.take()?];
+        let size =
+            |job: &Job| (job.events.len(), job.events.iter().map(NewEvent::weight).sum::<usize>());
+        let (mut events, mut bytes) = size(&gathered[0]);
+        while let Ok(job) = self.jobs.queue.try_recv() {
+            let (more_events, more_bytes) = size(&job);
+            if BATCH_EVENTS < events + more_events || BATCH_BYTES < bytes + more_bytes {
+                self.first = Some(job);
+                break;
             }
-            tokio::time::sleep(RECOVERY_PAUSE).await;
+            (events, bytes) = (events + more_events, bytes + more_bytes);
+            gathered.push(job);
+        }
+        Some(gathered)
+    }
+
+    /// What is to be learnt of a batch, once it is answered.
+    fn begins(&self, gathered: &[Job]) -> impl FnOnce() -> Answered + use<> {
+        let events: usize = gathered.iter().map(|job| job.events.len()).sum();
+        let came = gathered.first().map_or_else(Instant::now, |job| job.came);
+        // What was left behind did not fit.
+        let room = if self.first.is_some() { events } else { BATCH_EVENTS };
+        move || Answered { room, oldest: came.elapsed() }
+    }
+
+    /// Does `work`, which waits for a database that is away. Who publishes meanwhile is
+    /// told at once to come again.
+    async fn refuse_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Some(job) = self.first.take() {
+            job.refuse(PublishError::Unavailable);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                Some(job) = self.jobs.queue.recv() => job.refuse(PublishError::Unavailable),
+            }
         }
     }
 }

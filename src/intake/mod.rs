@@ -2,17 +2,20 @@
 //!
 //! One task commits. What arrives while it does gathers in a bounded queue and is the
 //! next batch; nothing waits for a timer. A full queue refuses at once, before
-//! anything is stored.
+//! anything is stored; how much fills it depends on what the store gets done
+//! (`admission`).
 
+mod admission;
 mod announcer;
 mod batch;
 mod batcher;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use self::admission::Admission;
 pub use self::announcer::announce;
 pub use self::batcher::Batcher;
 
@@ -30,8 +33,8 @@ const RETRY_IN: Duration = Duration::from_millis(200);
 /// How much may wait to be committed.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Events that wait. More bridges longer stalls of the database and costs
-    /// memory; fewer refuses earlier.
+    /// Most events that wait: see `admission`. More lets larger bursts in where
+    /// the store is fast, and costs memory.
     pub queue_events: u32,
     /// Payload bytes that wait.
     pub queue_bytes: u32,
@@ -42,6 +45,7 @@ pub struct Settings {
 pub struct Intake {
     events: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    admission: Arc<Admission>,
     jobs: mpsc::UnboundedSender<Job>,
     metrics: Metrics,
     settings: Settings,
@@ -103,6 +107,7 @@ struct Job {
     /// Of the events whose publisher chose an id.
     hashes: Vec<Option<[u8; 32]>>,
     answer: oneshot::Sender<Result<Vec<PublishedEvent>, PublishError>>,
+    came: Instant,
     span: tracing::Span,
     _places: [OwnedSemaphorePermit; 2],
 }
@@ -112,14 +117,28 @@ impl Intake {
     #[must_use]
     pub fn new(settings: Settings, metrics: Metrics) -> (Intake, Jobs) {
         let (jobs, queue) = mpsc::unbounded_channel();
+        let admission = Arc::new(Admission::new(settings.queue_events as usize));
         let intake = Intake {
             events: Arc::new(Semaphore::new(settings.queue_events as usize)),
             bytes: Arc::new(Semaphore::new(settings.queue_bytes as usize)),
+            admission: Arc::clone(&admission),
             jobs,
             metrics,
             settings,
         };
-        (intake, Jobs(queue))
+        (intake, Jobs { queue, admission })
+    }
+
+    /// Refuses a request of so many events, if it would be now: cheaper than reading them
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::QueueFull`].
+    pub fn admit(&self, events: usize) -> Result<(), PublishError> {
+        let free = self.events.available_permits();
+        let waiting = (self.settings.queue_events as usize).saturating_sub(free);
+        if self.admission.admits(waiting, events) { Ok(()) } else { Err(self.full()) }
     }
 
     /// Stores the events of one request and everything that follows from them, all or
@@ -138,7 +157,8 @@ impl Intake {
         let hashes = events.iter().map(hash).collect();
         let (answer, answered) = oneshot::channel();
         let span = tracing::Span::current();
-        let job = Job { events, hashes, answer, span, _places: places };
+        let came = Instant::now();
+        let job = Job { events, hashes, answer, came, span, _places: places };
         self.jobs.send(job).map_err(|_| PublishError::ShuttingDown)?;
         answered.await.unwrap_or(Err(PublishError::ShuttingDown))
     }
@@ -148,10 +168,8 @@ impl Intake {
         events: usize,
         bytes: usize,
     ) -> Result<[OwnedSemaphorePermit; 2], PublishError> {
-        let full = |_| {
-            self.metrics.publish_refused(Refusal::QueueFull);
-            PublishError::QueueFull { retry_in: RETRY_IN }
-        };
+        self.admit(events)?;
+        let full = |_| self.full();
         // A request larger than the whole queue may have all of it.
         let count = |wanted: usize, all: u32| u32::try_from(wanted).unwrap_or(all).min(all);
         let events = count(events, self.settings.queue_events);
@@ -160,8 +178,17 @@ impl Intake {
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).map_err(full)?;
         Ok([events, bytes])
     }
+
+    fn full(&self) -> PublishError {
+        self.metrics.publish_refused(Refusal::QueueFull);
+        PublishError::QueueFull { retry_in: RETRY_IN }
+    }
 }
 
 /// The queue behind the door.
 #[derive(Debug)]
-pub struct Jobs(mpsc::UnboundedReceiver<Job>);
+pub struct Jobs {
+    queue: mpsc::UnboundedReceiver<Job>,
+    /// Told how long the answers took.
+    admission: Arc<Admission>,
+}

@@ -37,6 +37,8 @@ async fn beat(lease: &Lease, store: &Store, hint: &mut Option<CrashHint>) {
         }
         Err(error) => {
             tracing::warn!(%error, "heartbeat failed");
+            // After a failover its session would stay on the server that was left.
+            *hint = None;
             return;
         }
     }

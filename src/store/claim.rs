@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use super::engine::column;
+use super::link::Transaction;
 use super::replica::number;
 use super::{Fence, Store, StoreError};
 use crate::domain::delivery::{DeadReason, DeliveryState};
@@ -325,14 +326,14 @@ impl Store {
     }
 
     /// The database's clock.
-    pub(super) async fn clock(&self, transaction: &DatabaseTransaction) -> Result<i64, StoreError> {
+    pub(super) async fn clock(&self, transaction: &Transaction) -> Result<i64, StoreError> {
         let row = transaction.query_one_raw(self.statement("SELECT {now} AS now", vec![])).await?;
         column(&row.ok_or(StoreError::Corrupt("clock"))?, "now")
     }
 
     async fn insert_ended(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         rows: Vec<Vec<Value>>,
     ) -> Result<(), StoreError> {
         let head = "INSERT INTO undelivered (subscription_key, event_key, organization_id, state,

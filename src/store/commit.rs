@@ -10,6 +10,7 @@ use std::sync::Arc;
 use sea_orm::{ConnectionTrait, Value};
 
 use super::engine::column;
+use super::link::Transaction;
 use super::replica::number;
 use super::row;
 use super::{Fence, Store, StoreError};
@@ -45,7 +46,8 @@ pub struct Commit<'a> {
 pub enum Committed {
     /// Everything is on disk.
     Stored,
-    /// Nothing was stored: a subscription changed; match again with the new table.
+    /// Nothing was stored: a subscription changed, or the batch was given up meanwhile.
+    /// Match again with the new table, under new keys.
     RoutingMoved,
     /// Nothing was stored: one of the publishers' ids is there by now.
     IdTaken,
@@ -69,7 +71,9 @@ pub struct Published {
 /// The whole batch in one statement, which is its own transaction: one round trip,
 /// the same text for every batch size.
 ///
-/// - `me` is the fence: without this replica's row nothing is inserted.
+/// - `me` is the fence: without this replica's row nothing is inserted. Nor once the
+///   events' keys, which ascend, lie below the floor that a recovery has raised:
+///   [`Store::recover_commit`].
 /// - `table_is_current` compares the routing clock in this statement's snapshot. A
 ///   subscription change that was answered before this statement began is in that
 ///   snapshot, so an event never misses a subscription that was acknowledged before it.
@@ -79,7 +83,9 @@ pub struct Published {
 /// - Rows affected are those of the outermost insert: all of the events or none.
 const COMMIT_POSTGRES: &str = "
     WITH me AS MATERIALIZED (
-        SELECT 1 FROM replica WHERE number = $1 AND incarnation = $2 FOR KEY SHARE
+        SELECT 1 FROM replica
+        WHERE number = $1 AND incarnation = $2 AND commit_floor <= ($11::int8[])[1]
+        FOR KEY SHARE
     ),
     table_is_current AS MATERIALIZED (
         SELECT 1 FROM me, routing_clock WHERE version = $3
@@ -163,6 +169,9 @@ impl Store {
     async fn commit_sqlite(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
         let transaction = self.begin().await?;
         self.hold(&transaction, batch.fence).await?;
+        if self.is_over(&transaction, batch).await? {
+            return Ok(Committed::RoutingMoved);
+        }
         let clock = self.statement("SELECT version FROM routing_clock", vec![]);
         let clock = transaction.query_one_raw(clock).await?.ok_or(StoreError::Corrupt("clock"))?;
         if column::<i64>(&clock, "version")? != batch.routing_version {
@@ -183,6 +192,18 @@ impl Store {
         self.insert_rows(&transaction, EVENT_COLUMNS, 17, "", rows, batch.events.len()).await?;
         transaction.commit().await?;
         Ok(Committed::Stored)
+    }
+
+    /// Whether the batch lies below the commit floor.
+    async fn is_over(
+        &self,
+        transaction: &Transaction,
+        batch: &Commit<'_>,
+    ) -> Result<bool, StoreError> {
+        let first = batch.events.first().map_or(0, |row| row.event.summary.key.0);
+        let sql = "SELECT 1 FROM replica WHERE number = $1 AND commit_floor > $2";
+        let floor = self.statement(sql, vec![number(batch.fence), first.into()]);
+        Ok(transaction.query_one_raw(floor).await?.is_some())
     }
 
     /// The events that the publishers' ids name, of those asked for.
@@ -226,7 +247,8 @@ impl Store {
 
     /// After a commit whose answer was lost: makes sure that what was stored is
     /// delivered, by giving every delivery of the batch a `due` row where its event
-    /// is there. Tells which events were stored.
+    /// is there, and that what was not stored by now never is. Tells which events were
+    /// stored. `floor`: larger than the batch's keys, smaller than those to come.
     ///
     /// # Errors
     ///
@@ -236,9 +258,10 @@ impl Store {
         &self,
         fence: Fence,
         events: &[NewEventRow],
+        floor: EventKey,
     ) -> Result<Vec<EventKey>, StoreError> {
         let transaction = self.begin().await?;
-        self.hold_alone(&transaction, fence).await?;
+        self.hold_alone(&transaction, fence, floor).await?;
         let mut stored = Vec::new();
         for chunk in events.chunks(500) {
             let keys: Vec<Value> = chunk.iter().map(|row| row.event.summary.key.0.into()).collect();

@@ -7,14 +7,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sea_orm::{
-    AccessMode, ConnectionTrait, DatabaseTransaction, FromQueryResult, IsolationLevel, Statement,
-    TransactionOptions, TransactionTrait, Value,
-};
+use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
 use super::engine::column;
 use super::entity::{attempt, due, undelivered};
 use super::event::EVENT;
+use super::link::{Purpose, Transaction};
 use super::request_log::{Answer, RequestRecord};
 use super::settle::keys as pair_arrays;
 use super::{Store, StoreError, row};
@@ -210,7 +208,7 @@ impl Store {
     /// whether its payload is still there.
     async fn lock_event(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         organization: &OrganizationId,
         key: EventKey,
     ) -> Result<bool, StoreError> {
@@ -225,18 +223,8 @@ impl Store {
     }
 
     /// Reads that belong together: all from one state of the database.
-    pub(super) async fn snapshot(&self) -> Result<DatabaseTransaction, StoreError> {
-        let options = if self.is_shared() {
-            TransactionOptions {
-                isolation_level: Some(IsolationLevel::RepeatableRead),
-                access_mode: Some(AccessMode::ReadOnly),
-                ..TransactionOptions::default()
-            }
-        } else {
-            // SQLite's transactions read one state anyway.
-            TransactionOptions::default()
-        };
-        Ok(self.read().begin_with_options(options).await?)
+    pub(super) async fn snapshot(&self) -> Result<Transaction, StoreError> {
+        Ok(self.read().begin(Purpose::Snapshot).await?)
     }
 
     async fn view(

@@ -5,9 +5,10 @@
 //! its filter. Each chunk of candidates is put together and filtered, until the
 //! page is full or enough has been looked at.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use super::engine::column;
+use super::link::Transaction;
 use super::{EventFilter, Store, StoreError, row};
 use crate::domain::delivery::{Delivery, DeliveryState};
 use crate::domain::id::{AccountId, DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
@@ -82,7 +83,7 @@ enum Source {
 
 /// What a list looks for, and in which stretch of keys.
 struct Walk<'a> {
-    transaction: &'a DatabaseTransaction,
+    transaction: &'a Transaction,
     organization: &'a OrganizationId,
     filter: &'a DeliveryFilter,
     floor: EventKey,

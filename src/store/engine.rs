@@ -1,10 +1,8 @@
 //! Saying one thing in two dialects: placeholders, clocks and many-row inserts.
 
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult, SqliteTransactionMode, Statement,
-    TransactionOptions, TransactionTrait, Value,
-};
+use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 
+use super::link::{Purpose, Transaction};
 use super::{Store, StoreError};
 
 /// The database's clock, in microseconds. PostgreSQL's `clock_timestamp()` goes on
@@ -24,24 +22,16 @@ impl Store {
         Statement::from_sql_and_values(self.inner.engine, sql.replace("{now}", now), values)
     }
 
-    /// A transaction for writing. On SQLite it holds the write lock from the start
-    /// (a deferred one could fail half-way with `SQLITE_BUSY_SNAPSHOT`).
-    pub(super) async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
-        let options = match self.inner.engine {
-            DbBackend::Sqlite => TransactionOptions {
-                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                ..TransactionOptions::default()
-            },
-            _ => TransactionOptions::default(),
-        };
-        Ok(self.write().begin_with_options(options).await?)
+    /// A transaction for writing.
+    pub(super) async fn begin(&self) -> Result<Transaction, StoreError> {
+        Ok(self.write().begin(Purpose::Writing).await?)
     }
 
     /// Inserts `rows` of `columns` values each. `head` ends before VALUES, `tail`
     /// follows it. For SQLite; PostgreSQL takes arrays.
     pub(super) async fn insert_rows(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         head: &str,
         columns: usize,
         tail: &str,

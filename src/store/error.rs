@@ -1,5 +1,7 @@
 //! What can go wrong with the database, by what the caller can do about it.
 
+use std::io::ErrorKind;
+
 use sea_orm::{DbErr, RuntimeErr};
 
 /// Why the store did not do what it was asked. The database's own text stays
@@ -67,6 +69,15 @@ impl From<DbErr> for StoreError {
             }
             sea_orm::sqlx::Error::ColumnDecode { .. } | sea_orm::sqlx::Error::Decode(_) => {
                 StoreError::Corrupt("row")
+            }
+            sea_orm::sqlx::Error::PoolTimedOut => {
+                StoreError::Unavailable("no free connection".into())
+            }
+            sea_orm::sqlx::Error::Io(error) if error.kind() == ErrorKind::TimedOut => {
+                StoreError::Unavailable("no answer in time".into())
+            }
+            sea_orm::sqlx::Error::Io(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+                StoreError::Unavailable("the server only reads".into())
             }
             _ => StoreError::Unavailable("connection lost".into()),
         }

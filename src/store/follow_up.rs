@@ -6,9 +6,10 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
+use sea_orm::{ConnectionTrait, Value};
 
 use super::engine::column;
+use super::link::Transaction;
 use super::settle::keys;
 use super::{Fence, Next, Settlement, Store, StoreError};
 use crate::domain::delivery::DeliveryState;
@@ -84,7 +85,7 @@ impl Store {
     /// Writes what follows from a batch whose attempts are appended.
     pub(super) async fn follow_up(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         fence: Fence,
         batch: &[Settlement],
     ) -> Result<(), StoreError> {
@@ -112,7 +113,7 @@ impl Store {
     /// Holds off cancellations of deliveries of these events until the transaction ends.
     pub(super) async fn lock_events(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         events: impl Iterator<Item = EventKey>,
     ) -> Result<(), StoreError> {
         let mut events: Vec<i64> = events.map(|event| event.0).collect();
@@ -128,7 +129,7 @@ impl Store {
     /// Tells which of them were still this replica's.
     async fn end(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         fence: Fence,
         batch: &[&Settlement],
     ) -> Result<HashSet<DeliveryKey>, StoreError> {
@@ -151,7 +152,7 @@ impl Store {
 
     async fn put_back(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         fence: Fence,
         batch: &[&Settlement],
     ) -> Result<(), StoreError> {
@@ -171,7 +172,7 @@ impl Store {
 
     async fn release(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         fence: Fence,
         batch: &[&Settlement],
     ) -> Result<(), StoreError> {
@@ -189,7 +190,7 @@ impl Store {
 
     async fn put_in_line(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         batch: &[&Settlement],
     ) -> Result<(), StoreError> {
         if self.is_shared() && !batch.is_empty() {
@@ -209,7 +210,7 @@ impl Store {
 
     async fn give_up(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         batch: &[&Settlement],
     ) -> Result<(), StoreError> {
         if self.is_shared() && !batch.is_empty() {

@@ -5,7 +5,9 @@
 //! writes are [`Store::commit`], [`Store::claim`] and [`Store::settle`].
 //!
 //! On SQLite every write goes through one connection, so that writers queue in
-//! memory and not on file locks; reads have connections of their own.
+//! memory and not on file locks; reads have connections of their own. On PostgreSQL
+//! every statement has a deadline at this end (`server`), and the engine connections
+//! of its own.
 
 mod claim;
 mod commit;
@@ -17,6 +19,8 @@ mod error;
 mod event;
 mod file_lock;
 mod follow_up;
+mod lent;
+mod link;
 mod migrations;
 mod open;
 mod partition;
@@ -25,6 +29,7 @@ mod request_log;
 mod routing;
 mod row;
 mod secret;
+mod server;
 mod session;
 mod settle;
 mod subscription;
@@ -35,7 +40,7 @@ mod conformance;
 
 use std::sync::Arc;
 
-use sea_orm::{DatabaseConnection, DbBackend};
+use sea_orm::DbBackend;
 
 pub use self::claim::{Claim, Waiting};
 pub use self::commit::{Commit, Committed, NewEventRow, Published};
@@ -52,21 +57,23 @@ pub use self::subscription::{
     Change, ChangeError, Created, NewSubscription, SUBSCRIPTIONS_MAX, SubscriptionFilter,
 };
 
+use self::link::Link;
 use crate::domain::id::IdCodec;
 
 /// A database, ready for use. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Store {
+    /// For reads; on PostgreSQL the same as `write`.
+    read: Link,
+    /// For writes; on SQLite one connection.
+    write: Link,
+    /// Last: the file's lock is let go of after the connections.
     inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
     engine: DbBackend,
-    /// For reads; on PostgreSQL the same pool as `write`.
-    read: DatabaseConnection,
-    /// For writes; on SQLite one connection.
-    write: DatabaseConnection,
     ids: IdCodec,
     page_key: [u8; 32],
     /// SQLite: held for as long as the store lives, so that no second process opens the file.
@@ -92,11 +99,19 @@ impl Store {
         self.inner.engine == DbBackend::Postgres
     }
 
-    fn read(&self) -> &DatabaseConnection {
-        &self.inner.read
+    /// The same database for calls of people: they share connections of their own, so
+    /// that however many there are, the engine's work does not wait behind them.
+    #[must_use]
+    pub fn for_callers(&self) -> Store {
+        let (read, write) = (self.read.for_callers(), self.write.for_callers());
+        Store { inner: Arc::clone(&self.inner), read, write }
     }
 
-    fn write(&self) -> &DatabaseConnection {
-        &self.inner.write
+    fn read(&self) -> &Link {
+        &self.read
+    }
+
+    fn write(&self) -> &Link {
+        &self.write
     }
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sea_orm::sqlx::ConnectOptions as _;
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ActiveValue, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend,
@@ -14,7 +16,9 @@ use sea_orm_migration::MigratorTrait;
 use super::engine::column;
 use super::entity::setting;
 use super::file_lock::FileLock;
+use super::link::Link;
 use super::migrations::Migrations;
+use super::server::{Server, Side};
 use super::{Inner, Store, StoreError};
 use crate::domain::id::IdCodec;
 
@@ -53,8 +57,9 @@ impl Target {
 pub struct Settings {
     /// Which database.
     pub target: Target,
-    /// Most connections of the pool; PostgreSQL only. Too few and calls wait for
-    /// each other; too many and PostgreSQL's `max_connections` runs out.
+    /// Most connections, at least 2; PostgreSQL only. Half of them, but no more than
+    /// six, are the engine's alone. Too few and calls wait for each other; too many and
+    /// PostgreSQL's `max_connections` runs out.
     pub connections_max: u32,
 }
 
@@ -91,35 +96,40 @@ impl Store {
     /// commit is on disk.
     pub async fn open(settings: &Settings) -> Result<Store, StoreError> {
         let lock = FileLock::take(&settings.target)?;
-        let write = connect_writer(settings).await?;
-        let (engine, read) = match &settings.target {
+        let (engine, read, write) = match &settings.target {
             Target::Sqlite(path) => {
+                let write = connect_sqlite(path, 1, false).await?;
                 migrate(&write).await?;
-                (DbBackend::Sqlite, connect_sqlite(path, SQLITE_READERS, true).await?)
+                let read = connect_sqlite(path, SQLITE_READERS, true).await?;
+                (DbBackend::Sqlite, Link::Sqlite(read), Link::Sqlite(write))
             }
-            Target::Postgres(_) => {
-                check_postgres(&write).await?;
-                (DbBackend::Postgres, write.clone())
+            Target::Postgres(url) => {
+                let check = connect_postgres(url).await?;
+                check_postgres(&check).await?;
+                check.close().await?;
+                let options = read_postgres_url(url)?;
+                let server = Arc::new(Server::new(options, settings.connections_max));
+                let link = Link::Postgres(server, Side::Engine);
+                (DbBackend::Postgres, link.clone(), link)
             }
         };
         let ids = IdCodec::new(seed(&write, "id_seed").await?);
         let page_key = seed(&write, "page_key").await?;
-        let inner = Inner { engine, read, write, ids, page_key, _lock: lock };
-        Ok(Store { inner: Arc::new(inner) })
+        let inner = Inner { engine, ids, page_key, _lock: lock };
+        Ok(Store { inner: Arc::new(inner), read, write })
     }
 
     /// Lets go of every connection and of the file.
     pub async fn close(&self) {
-        // An error here means that the connection is gone already.
-        let _ = self.inner.read.close_by_ref().await;
-        let _ = self.inner.write.close_by_ref().await;
+        self.read.close().await;
+        self.write.close().await;
     }
 }
 
 async fn connect_writer(settings: &Settings) -> Result<DatabaseConnection, StoreError> {
     match &settings.target {
         Target::Sqlite(path) => connect_sqlite(path, 1, false).await,
-        Target::Postgres(url) => connect_postgres(url, settings.connections_max).await,
+        Target::Postgres(url) => connect_postgres(url).await,
     }
 }
 
@@ -157,24 +167,40 @@ async fn connect_sqlite(
     Ok(Database::connect(options).await?)
 }
 
-async fn connect_postgres(url: &str, connections: u32) -> Result<DatabaseConnection, StoreError> {
+/// Connections for migrations and checks, outside of the [`Server`]'s.
+async fn connect_postgres(url: &str) -> Result<DatabaseConnection, StoreError> {
     let mut options = ConnectOptions::new(url);
     options
-        .max_connections(connections)
+        .max_connections(2)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .sqlx_logging(false)
-        .map_sqlx_postgres_opts(|postgres| {
-            postgres.application_name("hookward").options([
-                ("statement_timeout", "10s"),
-                ("lock_timeout", "2s"),
-                ("idle_in_transaction_session_timeout", "5s"),
-                ("jit", "off"),
-                // Values may be patient data: they stay out of the server's log.
-                ("log_parameter_max_length_on_error", "0"),
-            ])
-        });
+        .map_sqlx_postgres_opts(with_limits);
     Ok(Database::connect(options).await?)
+}
+
+fn read_postgres_url(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let options = url.parse::<PgConnectOptions>();
+    let options = options.map_err(|_| StoreError::Setup("the database URL is not one".into()))?;
+    Ok(with_limits(options).disable_statement_logging())
+}
+
+/// The server's own limits. Those at this end are in [`super::server`].
+fn with_limits(postgres: PgConnectOptions) -> PgConnectOptions {
+    postgres.application_name("hookward").options([
+        ("statement_timeout", "10s"),
+        ("lock_timeout", "2s"),
+        ("idle_in_transaction_session_timeout", "5s"),
+        // The server notices within about ten seconds that this process is gone without
+        // a word, and lets go of the locks that it held.
+        ("tcp_keepalives_idle", "5"),
+        ("tcp_keepalives_interval", "2"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "10s"),
+        ("jit", "off"),
+        // Values may be patient data: they stay out of the server's log.
+        ("log_parameter_max_length_on_error", "0"),
+    ])
 }
 
 async fn migrate(connection: &DatabaseConnection) -> Result<usize, StoreError> {
@@ -235,7 +261,7 @@ async fn check_postgres(connection: &DatabaseConnection) -> Result<(), StoreErro
 
 /// The first `N` of the 32 random bytes that were made with the database.
 async fn seed<const N: usize>(
-    connection: &DatabaseConnection,
+    connection: &impl ConnectionTrait,
     name: &'static str,
 ) -> Result<[u8; N], StoreError> {
     let row = setting::Entity::find_by_id(name).one(connection).await?;

@@ -1,10 +1,11 @@
 //! The processes that share a database: who is alive, and the fence that keeps a
 //! dead one from writing.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait};
+use sea_orm::{ConnectionTrait, EntityTrait};
 
 use super::engine::column;
 use super::entity::replica;
+use super::link::Transaction;
 use super::{Store, StoreError};
 use crate::domain::id::{EPOCH_MILLIS, EventKey, REPLICA_MAX};
 use crate::domain::timestamp::Timestamp;
@@ -67,6 +68,12 @@ const HOLD_POSTGRES: &str =
 /// whose answer was lost has ended, one way or the other.
 const HOLD_ALONE_POSTGRES: &str =
     "SELECT number FROM replica WHERE number = $1 AND incarnation = $2 FOR UPDATE";
+/// Ends every commit of this replica that has not begun yet and whose events have
+/// smaller keys: it was sent, nobody heard of it, and it may be on its way. The caller
+/// holds the row alone, so that one that has begun waits for it here, and looks at the
+/// row again before it stores anything.
+const RAISE_FLOOR: &str =
+    "UPDATE replica SET commit_floor = $3 WHERE number = $1 AND incarnation = $2";
 const HOLD_SQLITE: &str = "SELECT number FROM replica WHERE number = $1 AND incarnation = $2";
 
 /// All replicas, with whether the session lock of each is held ([`super::CrashHint`]).
@@ -168,24 +175,29 @@ impl Store {
     /// so until `transaction` ends.
     pub(super) async fn hold(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         fence: Fence,
     ) -> Result<(), StoreError> {
         self.hold_by(transaction, fence, HOLD_POSTGRES).await
     }
 
-    /// As [`Store::hold`], once every other transaction that holds it has ended.
+    /// As [`Store::hold`], once every other transaction that holds it has ended; commits
+    /// below `floor` that come later store nothing.
     pub(super) async fn hold_alone(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         fence: Fence,
+        floor: EventKey,
     ) -> Result<(), StoreError> {
-        self.hold_by(transaction, fence, HOLD_ALONE_POSTGRES).await
+        self.hold_by(transaction, fence, HOLD_ALONE_POSTGRES).await?;
+        let values = vec![number(fence), fence.incarnation.into(), floor.0.into()];
+        transaction.execute_raw(self.statement(RAISE_FLOOR, values)).await?;
+        Ok(())
     }
 
     async fn hold_by(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         fence: Fence,
         postgres: &str,
     ) -> Result<(), StoreError> {

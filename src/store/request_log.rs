@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use sea_orm::{ActiveValue, ConnectionTrait, DatabaseTransaction, EntityTrait};
+use sea_orm::{ActiveValue, ConnectionTrait, EntityTrait};
 
 use super::engine::column;
 use super::entity::request_log;
+use super::link::Transaction;
 use super::{Store, StoreError};
 use crate::domain::id::{OrganizationId, SecretKey};
 use crate::domain::subscription::SigningSecret;
@@ -92,7 +93,7 @@ impl Store {
     /// Keeps the answer to `request`, in the transaction of its change.
     pub(super) async fn remember(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         organization: &OrganizationId,
         request: Option<&RequestRecord>,
         response: Vec<u8>,

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ActiveValue, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult,
-    QueryFilter,
+    ActiveValue, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter,
 };
 
 use super::entity::signing_secret;
+use super::link::Transaction;
 use super::request_log::{Answer, RequestRecord};
 use super::subscription::Tick;
 use super::{Store, StoreError, row};
@@ -131,7 +131,7 @@ impl Store {
     /// Inserts a secret without an end.
     pub(super) async fn add_secret(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         subscription: SubscriptionKey,
         (key, secret): (SecretKey, String),
         now: Timestamp,
@@ -174,7 +174,7 @@ impl Store {
 
     async fn end_secrets(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         key: SubscriptionKey,
         end: Timestamp,
     ) -> Result<(), StoreError> {
@@ -186,7 +186,7 @@ impl Store {
     /// Makes the change one of the subscription: its version and its update time.
     async fn touch(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         key: SubscriptionKey,
         tick: Tick,
     ) -> Result<(), StoreError> {

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
+use sea_orm::{ConnectionTrait, Value};
 
 use super::commit::DUE_COLUMNS;
+use super::link::Transaction;
 use super::replica::number;
 use super::row::{AttemptRow, attempt_row};
 use super::{Fence, Store, StoreError};
@@ -105,7 +106,7 @@ impl Store {
     /// with their events locked, or where nobody else can write about them.
     pub(super) async fn insert_due(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         deliveries: &[DeliveryKey],
         owner: i64,
         takeovers: i16,
@@ -120,7 +121,7 @@ impl Store {
 
     async fn insert_untraced(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         deliveries: &[DeliveryKey],
         owner: i64,
         takeovers: i16,
@@ -166,7 +167,7 @@ impl Store {
 
     async fn append(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         fence: Fence,
         batch: &[Settlement],
     ) -> Result<(), StoreError> {

@@ -6,12 +6,13 @@
 //! (`store/commit.rs`). The version of a subscription's last change is its etag.
 
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
-    IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect,
 };
 
 use super::engine::column;
 use super::entity::subscription;
+use super::link::Transaction;
 use super::request_log::{Answer, RequestRecord};
 use super::{Store, StoreError, row};
 use crate::domain::id::{AccountId, OrganizationId, SecretKey, SubscriptionKey};
@@ -289,10 +290,7 @@ impl Store {
 
     /// Raises the routing clock; no other subscription changes until the
     /// transaction ends.
-    pub(super) async fn raise(
-        &self,
-        transaction: &DatabaseTransaction,
-    ) -> Result<Tick, StoreError> {
+    pub(super) async fn raise(&self, transaction: &Transaction) -> Result<Tick, StoreError> {
         let row = transaction.query_one_raw(self.statement(RAISE, vec![])).await?;
         let row = row.ok_or(StoreError::Corrupt("clock"))?;
         Ok(Tick { version: column(&row, "version")?, now: Timestamp(column(&row, "now")?) })

@@ -1,8 +1,9 @@
 //! Taking over what a dead replica held.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
+use sea_orm::{ConnectionTrait, Value};
 
 use super::engine::column;
+use super::link::Transaction;
 use super::replica::number;
 use super::row::unpack;
 use super::{Replica, Store, StoreError};
@@ -81,7 +82,7 @@ impl Store {
 
     pub(super) async fn untraced(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         deliveries: &[DeliveryKey],
     ) -> Result<Vec<DeliveryKey>, StoreError> {
         let statement = if self.is_shared() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
-use super::postgres;
+use super::postgres::{self, Cluster};
 
 /// A database of its own for one story; processes that share a clone share it.
 #[derive(Clone, Debug)]
@@ -32,13 +32,36 @@ impl Engine {
     /// (`HOOKWARD_TEST_POSTGRES`).
     pub(crate) fn postgres() -> Option<Engine> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let url = postgres::database(&format!("it_{number}"))?;
+        Some(Engine::migrated(postgres::database(&format!("it_{number}"))?))
+    }
+
+    /// A database without data on a cluster of the test's own.
+    pub(crate) fn postgres_on(cluster: &Cluster) -> Engine {
+        cluster.sql("postgres", "CREATE DATABASE hookward");
+        Engine::migrated(cluster.url("hookward"))
+    }
+
+    fn migrated(url: String) -> Engine {
         let folder = Arc::new(TempDir::new().expect("a temporary folder"));
         let mut migrate = Command::new(env!("CARGO_BIN_EXE_hookward"));
         let migrate = migrate.args(["migrate", "--database-url", &url]).output();
         let migrate = migrate.expect("the binary was built with the tests");
         assert!(migrate.status.success(), "{migrate:?}");
-        Some(Engine { url, folder })
+        Engine { url, folder }
+    }
+
+    /// The same database, reached at another port of this machine.
+    pub(crate) fn at_port(&self, port: u16) -> Engine {
+        let (start, rest) = self.url.rsplit_once(':').expect("a URL with a port");
+        let (_, database) = rest.split_once('/').expect("a URL with a database");
+        Engine { url: format!("{start}:{port}/{database}"), folder: Arc::clone(&self.folder) }
+    }
+
+    /// Where PostgreSQL listens.
+    pub(crate) fn port(&self) -> u16 {
+        let (_, rest) = self.url.rsplit_once(':').expect("a URL with a port");
+        let (port, _) = rest.split_once('/').expect("a URL with a database");
+        port.parse().expect("a port")
     }
 
     /// For `--database-url`.

@@ -11,6 +11,7 @@ pub(crate) mod eventually;
 pub(crate) mod nameserver;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod refusal;
 pub(crate) mod service;

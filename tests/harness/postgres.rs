@@ -27,18 +27,63 @@ pub(crate) fn database(name: &str) -> Option<String> {
     let plain = |letter: &char| letter.is_ascii_alphanumeric() || *letter == '_';
     let name: String = name.chars().filter(plain).take(40).collect::<String>().to_lowercase();
     let name = format!("t{}_{name}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let mut create = Command::new(cluster.programs.join("psql"));
-    create.args(["-X", "-q", "-U", "postgres", "-h", "127.0.0.1", "-p"]);
-    create.arg(cluster.port.to_string()).args(["-c", &format!("CREATE DATABASE {name}")]);
-    run(&mut create).expect("a running cluster makes databases");
-    Some(format!("postgres://postgres@127.0.0.1:{}/{name}", cluster.port))
+    cluster.sql("postgres", &format!("CREATE DATABASE {name}"));
+    Some(cluster.url(&name))
 }
 
 /// A cluster that runs for as long as the pipe to its watchdog is open.
-struct Cluster {
+pub(crate) struct Cluster {
     programs: PathBuf,
+    /// Holds its data and its log.
+    directory: PathBuf,
     port: u16,
     _watchdog: ChildStdin,
+}
+
+#[allow(dead_code, reason = "unit tests only share one cluster and say nothing to it")]
+impl Cluster {
+    /// One more, with these settings besides; for a test that stops it or sets it up
+    /// otherwise. `None`: PostgreSQL tests are left out.
+    pub(crate) fn own(settings: &str) -> Option<Cluster> {
+        CLUSTER.as_ref()?;
+        Some(start(&format!("{SETTINGS}{settings}")).expect("a second one starts as well"))
+    }
+
+    /// For `--database-url`.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Executes SQL, one statement a transaction; what it answers, without decoration.
+    pub(crate) fn sql(&self, database: &str, sql: &str) -> String {
+        run(&mut self.psql(database, sql)).expect("a running cluster executes SQL")
+    }
+
+    /// A client that is about to execute SQL.
+    pub(crate) fn psql(&self, database: &str, sql: &str) -> Command {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["-X", "-q", "-A", "-t", "-U", "postgres", "-h", "127.0.0.1", "-p"]);
+        psql.arg(self.port.to_string()).args(["-d", database, "-c", sql]);
+        psql
+    }
+
+    /// Ends it as a crash would, and starts it again. Returns when it takes connections.
+    pub(crate) fn crash_and_restart(&self) {
+        let control = |arguments: &[&str]| {
+            let mut control = as_user(&self.programs.join("pg_ctl"));
+            control.current_dir("/").arg("-D").arg(self.directory.join("data")).args(arguments);
+            control
+        };
+        run(&mut control(&["stop", "-s", "-m", "immediate"])).expect("it stops");
+        let options = format!("-p {} -k {}", self.port, self.directory.display());
+        let mut start = control(&["start", "-s", "-w", "-t", "60", "-o", &options, "-l"]);
+        start.arg(self.directory.join("log")).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(start.stdin(Stdio::null()).status().expect("it runs").success(), "it starts");
+    }
 }
 
 /// Never dropped, as statics are not; the end of the process closes the pipe.
@@ -51,7 +96,7 @@ static CLUSTER: LazyLock<Option<Cluster>> = LazyLock::new(|| {
     if wish == "off" {
         return None;
     }
-    match start() {
+    match start(SETTINGS) {
         Ok(cluster) => Some(cluster),
         Err(why) => {
             assert!(wish != "required", "PostgreSQL is required for these tests: {why}");
@@ -87,20 +132,8 @@ fsync = on
 synchronous_commit = on
 ";
 
-fn start() -> Result<Cluster, String> {
+fn start(settings: &str) -> Result<Cluster, String> {
     let programs = programs().ok_or("no /usr/lib/postgresql/*/bin")?;
-    let id = Command::new("id").arg("-u").output().map_err(|error| error.to_string())?;
-    let is_root = id.stdout.trim_ascii() == b"0";
-    // PostgreSQL refuses to run as root.
-    let as_user = |program: &Path| {
-        if is_root {
-            let mut command = Command::new("runuser");
-            command.args(["-u", "postgres", "--"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        }
-    };
     let mut make = as_user(Path::new("mktemp"));
     make.current_dir("/").args(["-d", "/tmp/hookward-postgres-XXXXXX"]);
     let directory = PathBuf::from(run(&mut make)?.trim());
@@ -108,9 +141,9 @@ fn start() -> Result<Cluster, String> {
     let mut initdb = as_user(&programs.join("initdb"));
     initdb.current_dir("/").args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"]);
     run(initdb.args(["--locale=C", "-D"]).arg(&data))?;
-    let mut settings = as_user(Path::new("tee"));
-    settings.current_dir("/").arg("-a").arg(data.join("postgresql.conf"));
-    feed(&mut settings, SETTINGS)?;
+    let mut append = as_user(Path::new("tee"));
+    append.current_dir("/").arg("-a").arg(data.join("postgresql.conf"));
+    feed(&mut append, settings)?;
     let port = free_port().map_err(|error| error.to_string())?;
     let mut watchdog = as_user(Path::new("sh"));
     watchdog.current_dir("/").args(["-c", WATCHDOG, "sh"]).arg(&programs).arg(&directory);
@@ -126,7 +159,19 @@ fn start() -> Result<Cluster, String> {
         let _ = output.read_line(&mut said);
         return Err(format!("PostgreSQL does not start: {said}"));
     }
-    Ok(Cluster { programs, port, _watchdog: pipe })
+    Ok(Cluster { programs, directory, port, _watchdog: pipe })
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_user(program: &Path) -> Command {
+    let id = Command::new("id").arg("-u").output();
+    if id.is_ok_and(|id| id.stdout.trim_ascii() == b"0") {
+        let mut command = Command::new("runuser");
+        command.args(["-u", "postgres", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    }
 }
 
 /// Directory of the newest installed version's programs.

@@ -119,6 +119,11 @@ impl Receiver {
         self.recorded().clone()
     }
 
+    /// One of them, counted from 0.
+    pub(crate) fn request(&self, number: usize) -> Option<Received> {
+        self.recorded().get(number).cloned()
+    }
+
     /// How many have come so far.
     pub(crate) fn count(&self) -> usize {
         self.recorded().len()

@@ -117,6 +117,14 @@ impl Service {
         self.process.id()
     }
 
+    /// The most memory that it ever had, in KiB.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.expect("Linux says it").trim().trim_end_matches(" kB");
+        kib.parse().expect("a number")
+    }
+
     /// The settings it runs with.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings

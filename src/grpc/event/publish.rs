@@ -50,6 +50,7 @@ pub(super) async fn publish(
     if !(1..=EVENTS_MAX).contains(&request.events.len()) {
         return Err(InvalidField::new("events", "EVENTS_COUNT", "1 to 1000 events").into());
     }
+    context.intake.admit(request.events.len()).map_err(status::publish)?;
     let reader = Reader {
         organization: &organization,
         trace: call::trace_context(&metadata),

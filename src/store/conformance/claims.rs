@@ -266,7 +266,7 @@ async fn a_replica_that_was_taken_over_recovers_nothing(store: Store) {
     world.commit(std::slice::from_ref(&row)).await.expect("commits");
     let dead = world.store.replicas().await.expect("tells")[0];
     world.store.take_over(&dead).await.expect("takes over");
-    let recovered = world.store.recover_commit(world.fence, &[row]).await;
+    let recovered = world.store.recover_commit(world.fence, &[row], EventKey(world.key())).await;
     assert!(matches!(recovered, Err(StoreError::Fenced)));
 }
 

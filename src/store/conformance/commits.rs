@@ -75,11 +75,20 @@ async fn after_a_lost_answer_every_stored_delivery_waits(store: Store) {
         (world.row(&Draft::to(&[subscription])), world.row(&Draft::to(&[subscription])));
     world.commit(std::slice::from_ref(&stored)).await.expect("commits");
     let event = stored.event.summary.key;
-    let found = world.store.recover_commit(world.fence, &[stored, lost]).await.expect("answers");
+    let (floor, rows) = (EventKey(world.key()), [stored, lost]);
+    let found = world.store.recover_commit(world.fence, &rows, floor).await.expect("answers");
     assert_eq!(found, [event]);
     let key = DeliveryKey { event, subscription };
     let delivery = world.store.delivery(&acme(), key).await.expect("is there");
     assert_eq!(delivery.state, DeliveryState::Pending);
+
+    // The other one was only late: it arrives after all.
+    let [_, late] = rows;
+    let committed = world.commit(std::slice::from_ref(&late)).await.expect("answers");
+    assert_eq!(committed, Committed::RoutingMoved);
+    assert!(is_missing(&world, late.event.summary.key).await, "nobody would deliver it");
+    let next = world.row(&Draft::to(&[subscription]));
+    assert_eq!(world.commit(&[next]).await.expect("commits"), Committed::Stored);
 }
 
 async fn is_missing(world: &World, key: EventKey) -> bool {

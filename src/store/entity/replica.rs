@@ -10,6 +10,7 @@ pub struct Model {
     pub incarnation: i64,
     pub heartbeat_at: i64,
     pub low_key: i64,
+    pub commit_floor: i64,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

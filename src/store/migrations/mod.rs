@@ -12,7 +12,7 @@ pub(super) struct Migrations;
 
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(M0001)]
+        vec![Box::new(M0001), Box::new(M0002)]
     }
 }
 
@@ -32,6 +32,27 @@ impl MigrationTrait for M0001 {
         let sql = match connection.get_database_backend() {
             DbBackend::Postgres => include_str!("postgres_0001.sql"),
             _ => include_str!("sqlite_0001.sql"),
+        };
+        connection.execute_unprepared(sql).await.map(drop)
+    }
+}
+
+/// The end of commits that were not answered.
+struct M0002;
+
+impl MigrationName for M0002 {
+    fn name(&self) -> &'static str {
+        "m0002_commit_floor"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0002 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => include_str!("postgres_0002.sql"),
+            _ => include_str!("sqlite_0002.sql"),
         };
         connection.execute_unprepared(sql).await.map(drop)
     }

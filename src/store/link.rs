@@ -1,0 +1,201 @@
+//! The one place through which every statement goes, on either engine.
+//!
+//! On PostgreSQL each has a deadline at this end ([`super::server`]): a network that
+//! swallows everything must not hold anybody up for the quarter of an hour that TCP
+//! takes to notice. On SQLite nothing is between here and the file, and a lock is
+//! waited for five seconds at most.
+
+use std::sync::Arc;
+
+use sea_orm::sqlx;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
+    QueryResult, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait,
+};
+use sea_orm_migration::async_trait;
+use tokio::sync::Mutex;
+
+use super::lent::Lent;
+use super::server::{Server, Side};
+
+/// A way to the database. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(super) enum Link {
+    Sqlite(DatabaseConnection),
+    Postgres(Arc<Server>, Side),
+}
+
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// On SQLite it holds the write lock from the start: a deferred one could fail
+    /// half-way with `SQLITE_BUSY_SNAPSHOT`.
+    Writing,
+    /// Reads that belong together: all from one state of the database.
+    Snapshot,
+}
+
+/// Rolled back unless it is committed.
+pub(super) enum Transaction {
+    Sqlite(DatabaseTransaction),
+    Postgres(Mutex<Lent>),
+}
+
+impl Link {
+    /// The same for calls of people, which have connections of their own.
+    pub(super) fn for_callers(&self) -> Link {
+        match self {
+            Link::Sqlite(connection) => Link::Sqlite(connection.clone()),
+            Link::Postgres(server, _) => Link::Postgres(Arc::clone(server), Side::Callers),
+        }
+    }
+
+    pub(super) async fn begin(&self, purpose: Purpose) -> Result<Transaction, DbErr> {
+        match self {
+            Link::Sqlite(connection) => {
+                let sqlite_transaction_mode = match purpose {
+                    Purpose::Writing => Some(SqliteTransactionMode::Immediate),
+                    // SQLite's transactions read one state anyway.
+                    Purpose::Snapshot => None,
+                };
+                let options =
+                    TransactionOptions { sqlite_transaction_mode, ..TransactionOptions::default() };
+                Ok(Transaction::Sqlite(connection.begin_with_options(options).await?))
+            }
+            Link::Postgres(server, side) => {
+                let sql = match purpose {
+                    Purpose::Writing => "BEGIN",
+                    Purpose::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                };
+                let mut lent = server.lend(*side).await.map_err(failed)?;
+                lent.begin(sql).await.map_err(failed)?;
+                Ok(Transaction::Postgres(Mutex::new(lent)))
+            }
+        }
+    }
+
+    /// The server; `None` on SQLite.
+    pub(super) fn server(&self) -> Option<&Arc<Server>> {
+        match self {
+            Link::Sqlite(_) => None,
+            Link::Postgres(server, _) => Some(server),
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            // An error here means that the connection is gone already.
+            Link::Sqlite(connection) => drop(connection.close_by_ref().await),
+            Link::Postgres(server, _) => server.close(),
+        }
+    }
+}
+
+impl Transaction {
+    pub(super) async fn commit(self) -> Result<(), DbErr> {
+        match self {
+            Transaction::Sqlite(transaction) => transaction.commit().await,
+            Transaction::Postgres(lent) => lent.into_inner().commit().await.map_err(failed),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl ConnectionTrait for Link {
+    fn get_database_backend(&self) -> DbBackend {
+        match self {
+            Link::Sqlite(_) => DbBackend::Sqlite,
+            Link::Postgres(..) => DbBackend::Postgres,
+        }
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        match self {
+            Link::Sqlite(connection) => connection.execute_raw(statement).await,
+            Link::Postgres(server, side) => {
+                let mut lent = server.lend(*side).await.map_err(failed)?;
+                lent.execute(statement).await.map(Into::into).map_err(failed)
+            }
+        }
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        match self {
+            Link::Sqlite(connection) => connection.execute_unprepared(sql).await,
+            Link::Postgres(server, side) => {
+                let mut lent = server.lend(*side).await.map_err(failed)?;
+                lent.execute_unprepared(sql).await.map(Into::into).map_err(failed)
+            }
+        }
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        match self {
+            Link::Sqlite(connection) => connection.query_one_raw(statement).await,
+            Link::Postgres(..) => Ok(self.query_all_raw(statement).await?.into_iter().next()),
+        }
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        match self {
+            Link::Sqlite(connection) => connection.query_all_raw(statement).await,
+            Link::Postgres(server, side) => {
+                let mut lent = server.lend(*side).await.map_err(failed)?;
+                let rows = lent.fetch(statement).await.map_err(failed)?;
+                Ok(rows.into_iter().map(Into::into).collect())
+            }
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl ConnectionTrait for Transaction {
+    fn get_database_backend(&self) -> DbBackend {
+        match self {
+            Transaction::Sqlite(_) => DbBackend::Sqlite,
+            Transaction::Postgres(_) => DbBackend::Postgres,
+        }
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        match self {
+            Transaction::Sqlite(transaction) => transaction.execute_raw(statement).await,
+            Transaction::Postgres(lent) => {
+                let executed = lent.lock().await.execute(statement).await;
+                executed.map(Into::into).map_err(failed)
+            }
+        }
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        match self {
+            Transaction::Sqlite(transaction) => transaction.execute_unprepared(sql).await,
+            Transaction::Postgres(lent) => {
+                let executed = lent.lock().await.execute_unprepared(sql).await;
+                executed.map(Into::into).map_err(failed)
+            }
+        }
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        match self {
+            Transaction::Sqlite(transaction) => transaction.query_one_raw(statement).await,
+            Transaction::Postgres(_) => Ok(self.query_all_raw(statement).await?.into_iter().next()),
+        }
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        match self {
+            Transaction::Sqlite(transaction) => transaction.query_all_raw(statement).await,
+            Transaction::Postgres(lent) => {
+                let rows = lent.lock().await.fetch(statement).await.map_err(failed)?;
+                Ok(rows.into_iter().map(Into::into).collect())
+            }
+        }
+    }
+}
+
+fn failed(error: sqlx::Error) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(Arc::new(error)))
+}

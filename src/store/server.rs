@@ -1,0 +1,293 @@
+//! Connections to a PostgreSQL server, each trusted only for as long as it answers.
+//!
+//! They are lent to two sides: the engine has connections of its own, so that commits,
+//! settlements and the lease never stand in line behind callers' reads. A connection
+//! that fell silent, broke, or leads to a server that only reads is closed and never
+//! lent again, and every idle one with it: what broke one has most likely broken all.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
+use sea_orm::sqlx::{self, Connection, Row};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::lent::Lent;
+
+/// How long somebody waits for a connection, opening one included.
+const ACQUIRE: Duration = Duration::from_secs(1);
+/// A statement that takes longer is looked after: is it slow, or is it cut off?
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A statement is given up when for this long neither an answer came nor the server
+/// was seen to work on it.
+const SILENCE: Duration = Duration::from_millis(1400);
+/// Longest statement. The server ends one itself a second earlier.
+const LONGEST: Duration = Duration::from_secs(11);
+/// What a look at the server shows is good for this long.
+const LOOK_LASTS: Duration = Duration::from_millis(250);
+/// A connection that was idle for longer is closed: firewalls forget such ones
+/// without a word to either end.
+const IDLE_MAX: Duration = Duration::from_mins(1);
+/// Age at which a connection is replaced, so that a server's memory of it stays small.
+const AGE_MAX: Duration = Duration::from_mins(30);
+/// Connections that are the engine's alone, one for each task that must not wait:
+/// commits, settlements, claims, the lease, the routing poll, the janitor.
+const ENGINE_CONNECTIONS: u32 = 6;
+
+/// Who a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Engine,
+    Callers,
+}
+
+/// A server, and the connections to it.
+pub(super) struct Server {
+    options: PgConnectOptions,
+    engine: Stock,
+    callers: Stock,
+    /// Raised when connections are doubted: those of an earlier one are closed.
+    generation: AtomicU64,
+    look: tokio::sync::Mutex<Option<Look>>,
+}
+
+/// The connections of one side.
+struct Stock {
+    places: Arc<Semaphore>,
+    /// In the order in which they came back; the last is lent first.
+    idle: Mutex<Vec<(Session, Instant)>>,
+}
+
+/// One connection.
+pub(super) struct Session {
+    pub(super) connection: PgConnection,
+    /// Process number of its backend.
+    pub(super) backend: i32,
+    generation: u64,
+    opened: Instant,
+}
+
+/// What the server was working on at a time.
+struct Look {
+    began: Instant,
+    at_work: HashSet<i32>,
+}
+
+impl Server {
+    /// At most `connections` (2 or more) are open at once, half of them but no more
+    /// than six for the engine alone. Opens none yet.
+    pub(super) fn new(options: PgConnectOptions, connections: u32) -> Server {
+        let engine = ENGINE_CONNECTIONS.min(connections / 2).max(1);
+        Server {
+            options,
+            engine: Stock::new(engine),
+            callers: Stock::new(connections.saturating_sub(engine).max(1)),
+            generation: AtomicU64::new(0),
+            look: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// Lends a connection, an idle one or a new one.
+    ///
+    /// # Errors
+    ///
+    /// `PoolTimedOut` when there is none within a second; what keeps a new one from
+    /// being opened.
+    pub(super) async fn lend(self: &Arc<Self>, side: Side) -> Result<Lent, sqlx::Error> {
+        let lending = async {
+            let places = Arc::clone(&self.stock(side).places);
+            let place = places.acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+            let session = match self.stock(side).take() {
+                Some(session) => session,
+                None => self.open().await?,
+            };
+            Ok(Lent::new(Arc::clone(self), side, session, place))
+        };
+        timeout(ACQUIRE, lending).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Opens a connection that is nobody's place, for a session of its own.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being opened within a second.
+    pub(super) async fn open_apart(&self) -> Result<PgConnection, sqlx::Error> {
+        let opened = timeout(ACQUIRE, self.open()).await;
+        opened.unwrap_or(Err(silent())).map(|session| session.connection)
+    }
+
+    async fn open(&self) -> Result<Session, sqlx::Error> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        let sql = "SELECT pg_backend_pid() AS backend,
+            current_setting('transaction_read_only')::bool AS read_only";
+        let row = sqlx::query(sql).persistent(false).fetch_one(&mut connection).await?;
+        if row.try_get("read_only")? {
+            // A standby, or an old primary after a failover: it answers, and never
+            // takes a write.
+            return Err(sqlx::Error::Io(io::ErrorKind::ReadOnlyFilesystem.into()));
+        }
+        let backend = row.try_get("backend")?;
+        Ok(Session { connection, backend, generation, opened: Instant::now() })
+    }
+
+    /// Takes a connection back that is ready for the next statement.
+    pub(super) fn take_back(&self, side: Side, session: Session) {
+        let current = session.generation == self.generation.load(Ordering::Acquire);
+        if current && session.opened.elapsed() < AGE_MAX {
+            self.stock(side).put(session);
+        }
+    }
+
+    /// `session` is broken: closes every one that is idle, or comes back, and is as old.
+    /// Later ones have proved since that the server is there.
+    pub(super) fn doubt(&self, session: &Session) {
+        let generation = session.generation;
+        let raised = self.generation.compare_exchange(
+            generation,
+            generation + 1,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if raised.is_ok() {
+            self.engine.clear();
+            self.callers.clear();
+        }
+    }
+
+    /// Closes what is idle, and lends no more.
+    pub(super) fn close(&self) {
+        for stock in [&self.engine, &self.callers] {
+            stock.places.close();
+            stock.clear();
+        }
+    }
+
+    /// Waits for the `answer` to a statement that `backend` is to execute. A statement
+    /// that is merely slow is waited for, since it may have been done all the same; one
+    /// that the server does not know of, or that no server can be asked about, is given
+    /// up soon.
+    ///
+    /// # Errors
+    ///
+    /// Those of `answer`; an input and output error of the kind `TimedOut` when it was
+    /// given up: it may still be executed.
+    pub(super) async fn answered<T>(
+        &self,
+        backend: i32,
+        answer: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        let began = Instant::now();
+        let mut heard = began;
+        let mut answer = pin!(answer);
+        loop {
+            let left = SILENCE.saturating_sub(heard.elapsed());
+            if let Ok(answered) = timeout(PATIENCE.min(left), &mut answer).await {
+                return answered;
+            }
+            let left = SILENCE.saturating_sub(heard.elapsed());
+            let at_work = tokio::select! {
+                biased;
+                answered = &mut answer => return answered,
+                at_work = timeout(left, self.is_at_work(backend, began)) => at_work,
+            };
+            if at_work == Ok(true) {
+                heard = Instant::now();
+            }
+            if SILENCE <= heard.elapsed() || LONGEST <= began.elapsed() {
+                return Err(silent());
+            }
+        }
+    }
+
+    /// Whether the server works on the statement that `backend` was sent at `since`.
+    async fn is_at_work(&self, backend: i32, since: Instant) -> bool {
+        let mut look = self.look.lock().await;
+        let good = |look: &Look| since <= look.began && look.began.elapsed() < LOOK_LASTS;
+        if let Some(look) = look.as_ref().filter(|look| good(look)) {
+            return look.at_work.contains(&backend);
+        }
+        let began = Instant::now();
+        match self.backends_at_work().await {
+            Ok(at_work) => look.insert(Look { began, at_work }).at_work.contains(&backend),
+            // It has no connection left for the question, so it is there and busy.
+            Err(sqlx::Error::Database(error)) => error.code().as_deref() == Some("53300"),
+            Err(_) => false,
+        }
+    }
+
+    /// The backends that execute a statement. Without `track_activities` nobody can
+    /// tell, and all count.
+    async fn backends_at_work(&self) -> Result<HashSet<i32>, sqlx::Error> {
+        let mut connection = self.open().await?.connection;
+        let sql = "SELECT pid FROM pg_stat_activity
+            WHERE usename = current_user AND state IN ('active', 'disabled')";
+        let rows = sqlx::query(sql).persistent(false).fetch_all(&mut connection).await?;
+        rows.iter().map(|row| row.try_get("pid")).collect()
+    }
+
+    fn stock(&self, side: Side) -> &Stock {
+        match side {
+            Side::Engine => &self.engine,
+            Side::Callers => &self.callers,
+        }
+    }
+}
+
+/// Shows no option: one of them is the password.
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Server")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Stock {
+    fn new(places: u32) -> Stock {
+        Stock { places: Arc::new(Semaphore::new(places as usize)), idle: Mutex::default() }
+    }
+
+    /// The one that was used last; `None` also when it has been idle for too long, since
+    /// the others were so for longer.
+    fn take(&self) -> Option<Session> {
+        let mut idle = self.idle();
+        let (session, since) = idle.pop()?;
+        if IDLE_MAX <= since.elapsed() {
+            idle.clear();
+            return None;
+        }
+        Some(session)
+    }
+
+    fn put(&self, session: Session) {
+        let mut idle = self.idle();
+        idle.retain(|(_, since)| since.elapsed() < IDLE_MAX);
+        idle.push((session, Instant::now()));
+    }
+
+    fn clear(&self) {
+        self.idle().clear();
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Session, Instant)>> {
+        // A list of whole connections has no half-written state.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// No answer in time.
+fn silent() -> sqlx::Error {
+    sqlx::Error::Io(io::ErrorKind::TimedOut.into())
+}

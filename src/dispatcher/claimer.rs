@@ -95,7 +95,7 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     let (mut rows_left, bytes_left) = parts.slots.free_in_all();
     rows_left = rows_left.min(CLAIM_ROWS_MAX);
     let mut room = |key: &SubscriptionKey| {
-        let rows = parts.slots.free(*key).min(ROWS_MAX).min(rows_left);
+        let rows = parts.slots.worthwhile(*key).min(ROWS_MAX).min(rows_left);
         rows_left -= rows;
         (0 < rows).then(|| (*key, u32::try_from(rows).unwrap_or(u32::MAX)))
     };

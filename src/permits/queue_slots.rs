@@ -105,6 +105,16 @@ impl QueueSlots {
         most.rows.saturating_sub(one.rows)
     }
 
+    /// As [`QueueSlots::free`], but none while less than a quarter of what `endpoint` may
+    /// have is free: what is taken in from a backlog comes in few large parts, since each
+    /// costs a write of its own.
+    #[must_use]
+    pub fn worthwhile(&self, endpoint: SubscriptionKey) -> usize {
+        let free = self.free(endpoint);
+        let most = self.most(self.taken().all).rows;
+        if free < most.div_ceil(SHARE) { 0 } else { free }
+    }
+
     /// Rows and bytes that are free for all endpoints together.
     #[must_use]
     pub fn free_in_all(&self) -> (usize, usize) {
@@ -162,6 +172,19 @@ mod tests {
         slots.give_back(one, 500);
         assert_eq!((slots.waiting(), slots.free(one)), (0, 2));
         assert!(slots.taken().endpoints.is_empty(), "nothing is kept for idle endpoints");
+    }
+
+    #[test]
+    fn a_backlog_comes_in_large_parts() {
+        let limits = QueueSlotsLimits { endpoint_rows: 8, endpoint_bytes: 1000, ..LIMITS };
+        let slots = QueueSlots::new(limits);
+        let endpoint = SubscriptionKey(1);
+        for _ in 0..7 {
+            assert!(slots.take(endpoint, 1));
+        }
+        assert_eq!((slots.free(endpoint), slots.worthwhile(endpoint)), (1, 0));
+        slots.give_back(endpoint, 1);
+        assert_eq!((slots.free(endpoint), slots.worthwhile(endpoint)), (2, 2));
     }
 
     #[test]

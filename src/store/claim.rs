@@ -97,7 +97,7 @@ const CLAIM_POSTGRES: &str = "
     FROM picked
     WHERE due.subscription_key = picked.subscription_key AND due.event_key = picked.event_key
     RETURNING due.subscription_key, due.event_key, due.claim, due.attempts, due.takeovers,
-        due.last_chance";
+        due.last_chance, due.due_at";
 
 /// The same for one subscription. SQLite has one writer, so there is nothing to skip.
 const CLAIM_SQLITE: &str = "
@@ -106,7 +106,7 @@ const CLAIM_SQLITE: &str = "
         SELECT event_key FROM due
         WHERE owner = 0 AND subscription_key = $2 AND due_at <= {now}
         ORDER BY due_at LIMIT $3)
-    RETURNING subscription_key, event_key, claim, attempts, takeovers, last_chance";
+    RETURNING subscription_key, event_key, claim, attempts, takeovers, last_chance, due_at";
 
 impl Store {
     /// The subscriptions that have unclaimed deliveries.
@@ -157,6 +157,7 @@ impl Store {
             transaction.commit().await?;
             rows
         };
+        by_age(&mut rows)?;
         let mut keys = self.within_bytes(fence, &mut rows, bytes_max).await?;
         keys.sort_unstable();
         keys.dedup();
@@ -347,6 +348,19 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Oldest due first: `RETURNING` has an order of its own, and what is queued first is
+/// sent first.
+fn by_age(rows: &mut Vec<QueryResult>) -> Result<(), StoreError> {
+    let mut aged = Vec::with_capacity(rows.len());
+    for row in rows.drain(..) {
+        let age: (i64, i64) = (column(&row, "due_at")?, column(&row, "event_key")?);
+        aged.push((age, row));
+    }
+    aged.sort_unstable_by_key(|(age, _)| *age);
+    rows.extend(aged.into_iter().map(|(_, row)| row));
+    Ok(())
 }
 
 /// A count in an int2 of PostgreSQL or an INTEGER of SQLite.

@@ -10,9 +10,9 @@ use super::{Store, StoreError};
 const NOW_POSTGRES: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::int8";
 const NOW_SQLITE: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";
 
-/// Sizes of SQLite's many-row inserts: every number up to 255 is a sum of a few,
+/// Sizes of SQLite's statements over many rows: every number up to 255 is a sum of a few,
 /// so few statements are prepared and few are sent.
-const ROWS: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
+pub(super) const ROWS: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
 
 impl Store {
     /// `sql` for this engine; `{now}` becomes the database's clock. Both engines

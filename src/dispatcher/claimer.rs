@@ -9,16 +9,15 @@ use tokio_util::sync::CancellationToken;
 use super::{Dispatcher, Parts};
 use crate::domain::id::SubscriptionKey;
 use crate::routing::Standing;
-use crate::store::{DueListener, StoreError, Waiting};
+use crate::store::{CLAIM_ROWS, DueListener, StoreError, Waiting};
 
 /// The longest time between two looks at `due`; shorter when something is known to
 /// come due earlier, or when a notice comes.
 const POLL: Duration = Duration::from_millis(250);
 /// The same while something is due and its queue is full.
 const FULL_POLL: Duration = Duration::from_millis(20);
-/// Most subscriptions of one claim, and most rows of each.
+/// Most subscriptions of one claim.
 const SUBSCRIPTIONS_MAX: usize = 128;
-const ROWS_MAX: usize = 1024;
 /// Most rows of one claim, and most payload bytes that it loads.
 const CLAIM_ROWS_MAX: usize = 4096;
 const CLAIM_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -95,7 +94,7 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     let (mut rows_left, bytes_left) = parts.slots.free_in_all();
     rows_left = rows_left.min(CLAIM_ROWS_MAX);
     let mut room = |key: &SubscriptionKey| {
-        let rows = parts.slots.worthwhile(*key).min(ROWS_MAX).min(rows_left);
+        let rows = parts.slots.worthwhile(*key).min(CLAIM_ROWS as usize).min(rows_left);
         rows_left -= rows;
         (0 < rows).then(|| (*key, u32::try_from(rows).unwrap_or(u32::MAX)))
     };

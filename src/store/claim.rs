@@ -72,30 +72,38 @@ const WAITING: &str = "
          WHERE d.owner = 0 AND d.subscription_key = waiting.subscription) AS due_at
     FROM waiting WHERE subscription IS NOT NULL";
 
+/// Most rows of one subscription that a claim takes.
+pub const CLAIM_ROWS: u32 = 1024;
+
 /// Claims up to `$4[i]` due rows of each subscription `$3[i]`.
 ///
 /// - `me` is the fence.
 /// - `LATERAL … LIMIT` makes it fair: each subscription's rows come off its own range of
 ///   `due_waiting`, so a long backlog of one costs the others nothing.
+/// - The inner `LIMIT` says the same again as a number ([`CLAIM_ROWS`]): of one that it does
+///   not know, PostgreSQL believes that a tenth of the backlog is wanted, and sorts it all.
 /// - `SKIP LOCKED`: replicas that ask at once get different rows, and nobody waits.
+/// - The rows are found again by their place (`ctid`), which nobody can change while they
+///   are locked. By their key, PostgreSQL would read the whole backlog to join it.
 /// - `claim + 1` is the fence within one incarnation.
 const CLAIM_POSTGRES: &str = "
     WITH me AS MATERIALIZED (
         SELECT 1 FROM replica WHERE number = $1 AND incarnation = $2 FOR KEY SHARE
     ),
     picked AS MATERIALIZED (
-        SELECT d.subscription_key, d.event_key
+        SELECT d.place
         FROM me, unnest($3::int8[], $4::int8[]) wanted (subscription, rows)
         CROSS JOIN LATERAL (
-            SELECT subscription_key, event_key FROM due
-            WHERE owner = 0 AND subscription_key = wanted.subscription AND due_at <= {now}
-            ORDER BY due_at LIMIT wanted.rows
-            FOR UPDATE SKIP LOCKED
+            SELECT place FROM (
+                SELECT ctid AS place FROM due
+                WHERE owner = 0 AND subscription_key = wanted.subscription AND due_at <= {now}
+                ORDER BY due_at LIMIT {most}
+                FOR UPDATE SKIP LOCKED
+            ) oldest LIMIT wanted.rows
         ) d
     )
     UPDATE due SET owner = $2, claim = due.claim + 1
-    FROM picked
-    WHERE due.subscription_key = picked.subscription_key AND due.event_key = picked.event_key
+    WHERE due.ctid = ANY (ARRAY(SELECT place FROM picked))
     RETURNING due.subscription_key, due.event_key, due.claim, due.attempts, due.takeovers,
         due.last_chance, due.due_at";
 
@@ -126,7 +134,8 @@ impl Store {
         rows.into_iter().map(waiting).collect()
     }
 
-    /// Claims due deliveries, at most so many of each subscription, oldest due first,
+    /// Claims due deliveries, at most so many of each subscription (never more than
+    /// [`CLAIM_ROWS`]), oldest due first,
     /// and loads payloads of at most `bytes_max` (one delivery, if it is larger). An
     /// empty list means that nothing is due.
     ///
@@ -145,7 +154,8 @@ impl Store {
             let rows: Vec<i64> = wanted.iter().map(|(_, rows)| i64::from(*rows)).collect();
             let values =
                 vec![number(fence), fence.incarnation.into(), subscriptions.into(), rows.into()];
-            self.write().query_all_raw(self.statement(CLAIM_POSTGRES, values)).await?
+            let sql = CLAIM_POSTGRES.replace("{most}", &CLAIM_ROWS.to_string());
+            self.write().query_all_raw(self.statement(&sql, values)).await?
         } else {
             let transaction = self.begin().await?;
             self.hold(&transaction, fence).await?;

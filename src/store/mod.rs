@@ -42,7 +42,7 @@ use std::sync::Arc;
 
 use sea_orm::DbBackend;
 
-pub use self::claim::{Claim, Waiting};
+pub use self::claim::{CLAIM_ROWS, Claim, Waiting};
 pub use self::commit::{Commit, Committed, NewEventRow, Published};
 pub use self::delivery_list::{DeliveryFilter, DeliveryPage};
 pub use self::error::StoreError;

@@ -8,6 +8,7 @@ mod accepted_is_enforced;
 mod at_least_once;
 mod bytes_are_bytes;
 mod catalogue;
+mod circuit_breaker;
 mod contracts_azodha;
 mod contracts_hapihub;
 mod contracts_meetinglawyers;

@@ -41,6 +41,31 @@ impl Refusal {
     }
 }
 
+/// What became of an endpoint's circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum CircuitChange {
+    /// It was closed and is open.
+    Opened,
+    /// It stays open after a probe that failed.
+    Reopened,
+    /// The receiver works again.
+    Closed,
+}
+
+impl CircuitChange {
+    const ALL: [CircuitChange; 3] =
+        [CircuitChange::Opened, CircuitChange::Reopened, CircuitChange::Closed];
+
+    fn label(self) -> &'static str {
+        match self {
+            CircuitChange::Opened => "opened",
+            CircuitChange::Reopened => "reopened",
+            CircuitChange::Closed => "closed",
+        }
+    }
+}
+
 /// The ends of a delivery, as labels.
 const ENDS: [(DeliveryState, &str); 3] = [
     (DeliveryState::Succeeded, "succeeded"),
@@ -72,12 +97,14 @@ struct Values {
     deliveries_claimed: AtomicU64,
     deliveries_taken_over: AtomicU64,
     deliveries_released: AtomicU64,
+    circuit_changes: [AtomicU64; CircuitChange::ALL.len()],
     routing_reloads: AtomicU64,
     routing_changes: AtomicU64,
     clock_skew_micros: AtomicI64,
     queued: AtomicU64,
     in_flight: AtomicU64,
     unsettled: AtomicU64,
+    circuits_open: AtomicU64,
     due_oldest_age_micros: AtomicU64,
     subscriptions: AtomicU64,
 }
@@ -197,6 +224,16 @@ impl Metrics {
     /// Claimed deliveries given back untried.
     pub fn released(&self, count: usize) {
         add(&self.values().deliveries_released, count as u64);
+    }
+
+    /// A receiver fell out, or came back.
+    pub fn circuit_changed(&self, change: CircuitChange) {
+        add(&self.values().circuit_changes[change as usize], 1);
+    }
+
+    /// Endpoints that are left alone for a while.
+    pub fn circuits_open(&self, count: usize) {
+        set(&self.values().circuits_open, count as u64);
     }
 
     /// Subscription changes were read from the database.

@@ -15,7 +15,7 @@ use crate::intake::{self, Batcher, HandOver, Intake};
 use crate::janitor::Janitor;
 use crate::lease::{self, Lease};
 use crate::metrics::Metrics;
-use crate::permits::{InFlightLimits, QueueSlots, QueueSlotsLimits};
+use crate::permits::{Circuits, InFlightLimits, QueueSlots, QueueSlotsLimits};
 use crate::routing::Routing;
 use crate::store::{Store, StoreError};
 
@@ -52,6 +52,8 @@ pub(super) struct Engine {
     pub(super) lease: Lease,
     pub(super) routing: Routing,
     pub(super) intake: Intake,
+    /// How this process gets on with receivers; `None` where it does not send.
+    pub(super) circuits: Option<Circuits>,
     dispatcher: Option<Dispatcher>,
     /// Each ends one stage of the shutdown.
     stop_taking: CancellationToken,
@@ -86,6 +88,7 @@ impl Engine {
             }
         };
         let slots = QueueSlots::new(if settings.dispatches { SLOTS } else { NO_SLOTS });
+        let circuits = Circuits::default();
         let (intake, jobs) = Intake::new(settings.intake, metrics.clone());
         let (claims, committed) = mpsc::unbounded_channel();
         let due = Arc::new(Notify::new());
@@ -94,6 +97,7 @@ impl Engine {
             lease: lease.clone(),
             routing: routing.clone(),
             slots: slots.clone(),
+            circuits: circuits.clone(),
             hand_over: HandOver { claims, due: Arc::clone(&due) },
             metrics: metrics.clone(),
         };
@@ -102,6 +106,7 @@ impl Engine {
             lease: lease.clone(),
             routing: routing.clone(),
             intake,
+            circuits: settings.dispatches.then(|| circuits.clone()),
             dispatcher: None,
             stop_taking: CancellationToken::new(),
             stop_settling: CancellationToken::new(),
@@ -114,7 +119,8 @@ impl Engine {
         engine.taking.push(vital(batcher.run(jobs, stop)));
         engine.keep(&metrics);
         if settings.dispatches {
-            let parts = dispatcher::Parts { store, lease, routing, egress, slots, metrics, due };
+            let parts =
+                dispatcher::Parts { store, lease, routing, egress, slots, circuits, metrics, due };
             engine.dispatch(parts, settings.in_flight, committed);
         } else {
             let stop = engine.stop_taking.clone();

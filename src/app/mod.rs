@@ -86,6 +86,7 @@ impl App {
             intake: engine.intake.clone(),
             routing: engine.routing.clone(),
             lease: engine.lease.clone(),
+            circuits: engine.circuits.clone(),
             profiles,
             catalog: Catalog::built_in(),
             policy,

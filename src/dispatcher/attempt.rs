@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 
 use super::Parts;
+use super::circuit;
 use super::settler::Settled;
 use crate::domain::attempt::{Attempt, AttemptResult, Outcome};
 use crate::domain::delivery::DeadReason;
@@ -16,6 +17,7 @@ use crate::domain::render::{RenderIds, Rendered, render};
 use crate::domain::retry::{self, Ended, Verdict};
 use crate::domain::timestamp::Timestamp;
 use crate::egress::{Sent, SignedRequest, Target};
+use crate::permits::Sign;
 use crate::routing::{Route, Standing};
 use crate::store::{Claim, Next};
 use crate::trace;
@@ -58,17 +60,25 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim) -> Option<Settled> {
     if claim.event.summary.expire_time.is_some_and(|expire_time| expire_time <= now) {
         return Some(Settled::untried(&claim, Next::Dead(DeadReason::Expired)));
     }
+    // Last, so that what ends here anyway does not wait for a receiver that is down.
+    let endpoint = circuit::endpoint(&route);
+    let Some(pass) = parts.circuits.admit(endpoint) else {
+        return Some(Settled::untried(&claim, Next::Release));
+    };
     let number = claim.attempts + 1;
     let span = trace::attempt_span(&claim.event.summary, number, now);
     let began = Instant::now();
     let made = AssertUnwindSafe(make(parts, &route, &claim, number, now).instrument(span.clone()));
-    let (mut attempt, next) = made.catch_unwind().await.unwrap_or_else(|_| {
+    let made = made.catch_unwind().await.unwrap_or_else(|_| {
         // The payload's place in our own fault is unknown: it counts as a failure, so
         // that a delivery that always panics comes to an end.
         let outcome = Outcome::NoResponse(crate::domain::attempt::Failure::Protocol);
         let attempt = record(AttemptResult::NotSent, &outcome, "internal error", number, now);
-        (attempt, follow(parts, &route, &claim, number, &outcome, false))
+        let next = follow(parts, &route, &claim, number, &outcome, false);
+        Made { attempt, next, sign: Sign::Nothing }
     });
+    let Made { mut attempt, next, sign } = made;
+    circuit::heed(parts, endpoint, pass.record(sign));
     attempt.duration = began.elapsed();
     attempt.trace_id = trace::trace_id(&span);
     trace::record_attempt(&span, &attempt);
@@ -76,13 +86,15 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim) -> Option<Settled> {
     Some(Settled::tried(&claim, attempt, next))
 }
 
-async fn make(
-    parts: &Parts,
-    route: &Route,
-    claim: &Claim,
-    number: u32,
-    now: Timestamp,
-) -> (Attempt, Next) {
+/// What came of a request.
+struct Made {
+    attempt: Attempt,
+    next: Next,
+    /// What it tells of the endpoint.
+    sign: Sign,
+}
+
+async fn make(parts: &Parts, route: &Route, claim: &Claim, number: u32, now: Timestamp) -> Made {
     let (Some(profile), Some(target)) = (&route.profile, &route.target) else {
         return not_sent("the subscription's profile or URL is not usable any more", number, now);
     };
@@ -123,7 +135,7 @@ fn judge(
     number: u32,
     now: Timestamp,
     sent: &Sent,
-) -> (Attempt, Next) {
+) -> Made {
     let success = match &sent.outcome {
         Outcome::Responded { status, .. } => profile.is_success(*status),
         Outcome::NoResponse(_) => false,
@@ -137,7 +149,8 @@ fn judge(
     if next == Next::Dead(DeadReason::Gone) {
         disable(parts, route);
     }
-    (record(result, &sent.outcome, sent.detail, number, now), next)
+    let attempt = record(result, &sent.outcome, sent.detail, number, now);
+    Made { attempt, next, sign: Sign::of(&sent.outcome, success) }
 }
 
 /// Where the delivery goes after an outcome.
@@ -188,10 +201,10 @@ fn record(
     }
 }
 
-fn not_sent(why: &str, number: u32, now: Timestamp) -> (Attempt, Next) {
+fn not_sent(why: &str, number: u32, now: Timestamp) -> Made {
     let outcome = Outcome::NoResponse(crate::domain::attempt::Failure::Protocol);
     let attempt = record(AttemptResult::NotSent, &outcome, why, number, now);
-    (attempt, Next::Dead(DeadReason::NotSendable))
+    Made { attempt, next: Next::Dead(DeadReason::NotSendable), sign: Sign::Nothing }
 }
 
 /// The receiver asked to be left alone (410 Gone).

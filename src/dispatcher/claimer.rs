@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::circuit::{endpoint, rows_max};
 use super::{Dispatcher, Parts};
 use crate::domain::id::SubscriptionKey;
+use crate::permits::{Admission, Endpoint};
 use crate::routing::Standing;
-use crate::store::{CLAIM_ROWS, DueListener, StoreError, Waiting};
+use crate::store::{DueListener, StoreError, Waiting};
 
 /// The longest time between two looks at `due`; shorter when something is known to
 /// come due earlier, or when a notice comes.
@@ -41,6 +43,7 @@ pub(super) async fn run(dispatcher: Dispatcher, stop: CancellationToken) {
         };
         if COMPARE_EVERY <= compared.elapsed() {
             compared = Instant::now();
+            sweep(parts);
             if let Err(error) = compare(parts).await {
                 tracing::debug!(%error, "cannot compare claims");
             }
@@ -82,10 +85,12 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     report(parts, &waiting);
     let (due, later): (Vec<&Waiting>, Vec<&Waiting>) =
         waiting.iter().partition(|one| one.due_at <= one.now);
-    let sendable = |one: &&Waiting| is_sendable(parts, one.subscription);
+    let rows_max = |key| parts.routing.route(key).map_or(0, |route| rows_max(parts, &route));
+    let sendable = |one: &&Waiting| 0 < rows_max(one.subscription);
     let next = later.into_iter().filter(sendable).map(|one| one.due_at.since(one.now)).min();
-    let mut due: Vec<SubscriptionKey> =
-        due.into_iter().filter(sendable).map(|one| one.subscription).collect();
+    let rows = |one: &Waiting| (one.subscription, rows_max(one.subscription));
+    let mut due: Vec<(SubscriptionKey, usize)> =
+        due.into_iter().map(rows).filter(|(_, rows)| 0 < *rows).collect();
     // Each look begins where the last one ended, so that no endpoint waits for ever
     // behind others that always have something due.
     let turn = dispatcher.inner.turn.fetch_add(SUBSCRIPTIONS_MAX, Ordering::Relaxed);
@@ -93,8 +98,8 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     due.rotate_left(start);
     let (mut rows_left, bytes_left) = parts.slots.free_in_all();
     rows_left = rows_left.min(CLAIM_ROWS_MAX);
-    let mut room = |key: &SubscriptionKey| {
-        let rows = parts.slots.worthwhile(*key).min(CLAIM_ROWS as usize).min(rows_left);
+    let mut room = |(key, rows_max): &(SubscriptionKey, usize)| {
+        let rows = parts.slots.worthwhile(*key).min(*rows_max).min(rows_left);
         rows_left -= rows;
         (0 < rows).then(|| (*key, u32::try_from(rows).unwrap_or(u32::MAX)))
     };
@@ -117,8 +122,21 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     Ok(if more { Duration::ZERO } else { POLL })
 }
 
-fn is_sendable(parts: &Parts, key: SubscriptionKey) -> bool {
-    parts.routing.route(key).is_some_and(|route| route.standing() == Standing::Sendable)
+/// Whether only this process keeps its deliveries waiting.
+fn is_owed(parts: &Parts, key: SubscriptionKey) -> bool {
+    parts.routing.route(key).is_some_and(|route| {
+        route.standing() == Standing::Sendable
+            && parts.circuits.look(endpoint(&route)) == Admission::Free
+    })
+}
+
+/// Forgets the circuits of subscriptions that were changed or deleted.
+fn sweep(parts: &Parts) {
+    let table = parts.routing.table();
+    let same =
+        |one: Endpoint| table.route(one.subscription).is_some_and(|route| endpoint(&route) == one);
+    parts.circuits.retain(same);
+    parts.metrics.circuits_open(parts.circuits.open());
 }
 
 /// Gives back claims that the database shows and this process does not know: their
@@ -139,7 +157,7 @@ async fn compare(parts: &Parts) -> Result<(), StoreError> {
 }
 
 fn report(parts: &Parts, waiting: &[Waiting]) {
-    let sendable = waiting.iter().filter(|one| is_sendable(parts, one.subscription));
-    let age = sendable.map(|one| one.now.since(one.due_at)).max().unwrap_or_default();
+    let owed = waiting.iter().filter(|one| is_owed(parts, one.subscription));
+    let age = owed.map(|one| one.now.since(one.due_at)).max().unwrap_or_default();
     parts.metrics.due_waiting_oldest_age(age);
 }

@@ -6,6 +6,7 @@
 //! places of the queues, the permits of the attempts and the settlements' channel.
 
 mod attempt;
+mod circuit;
 mod claimer;
 mod queue;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use self::settler::Settled;
 use crate::egress::Egress;
 use crate::lease::Lease;
 use crate::metrics::Metrics;
-use crate::permits::{InFlightLimits, QueueSlots};
+use crate::permits::{Circuits, InFlightLimits, QueueSlots};
 use crate::routing::Routing;
 use crate::store::{Claim, Next, Store};
 
@@ -46,6 +47,8 @@ pub struct Parts {
     pub egress: Egress,
     /// Places in the queues.
     pub slots: QueueSlots,
+    /// Which endpoints are left alone for a while.
+    pub circuits: Circuits,
     /// Counts.
     pub metrics: Metrics,
     /// Told when due rows were added.
@@ -149,10 +152,11 @@ impl Dispatcher {
 
     /// Starts as many attempts as there are permits for.
     fn start_workers(&self) {
-        loop {
-            let Some(claim) = self.next() else { return };
+        while let Some(claim) = self.next() {
             self.inner.workers.spawn(self.clone().work(claim));
         }
+        // Not only when a request ends: those that hang are the ones to see.
+        self.report();
     }
 
     fn next(&self) -> Option<Claim> {

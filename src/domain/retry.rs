@@ -83,7 +83,9 @@ pub fn verdict(ended: Ended<'_>, outcome: &Outcome, is_success: bool, jitter: f6
     }
 }
 
-fn stretched(wait: Duration, jitter: f64) -> Duration {
+/// A wait, longer by up to a tenth: `jitter` goes from 0 to 1.
+#[must_use]
+pub fn stretched(wait: Duration, jitter: f64) -> Duration {
     // A NaN stays NaN under clamp, and is refused by the conversion.
     let extra = wait.as_secs_f64() * jitter.clamp(0.0, 1.0) / 10.0;
     wait.saturating_add(Duration::try_from_secs_f64(extra).unwrap_or_default())

@@ -32,6 +32,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(micros(wait)))
     }
 
+    /// This much earlier; stops at the beginning of time instead of overflowing.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(micros(span)))
+    }
+
     /// Time from `earlier` to this; zero when `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Timestamp) -> Duration {

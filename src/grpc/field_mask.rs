@@ -33,8 +33,16 @@ const WRITABLE: [(&str, Field); 11] = [
     ("max_in_flight", Field::MaxInFlight),
 ];
 
-const OUTPUT_ONLY: [&str; 7] =
-    ["id", "organization_id", "state", "state_reason", "create_time", "update_time", "etag"];
+const OUTPUT_ONLY: [&str; 8] = [
+    "id",
+    "organization_id",
+    "state",
+    "state_reason",
+    "create_time",
+    "update_time",
+    "etag",
+    "circuit",
+];
 
 /// The fields that an update writes. Without a mask, or with an empty one, those that
 /// are set in `sent`; `*` means every writable one.

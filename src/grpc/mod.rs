@@ -28,6 +28,7 @@ use crate::domain::catalog::Catalog;
 use crate::domain::profile::Profiles;
 use crate::intake::Intake;
 use crate::lease::Lease;
+use crate::permits::Circuits;
 use crate::routing::Routing;
 use crate::store::Store;
 
@@ -42,6 +43,8 @@ pub struct Context {
     pub routing: Routing,
     /// Makes keys and tells the time.
     pub lease: Lease,
+    /// How this replica gets on with receivers; `None` where it does not send.
+    pub circuits: Option<Circuits>,
     /// The wire profiles of this deployment.
     pub profiles: Arc<Profiles>,
     /// The event types of the platforms.

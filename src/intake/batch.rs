@@ -8,8 +8,8 @@ use super::{DELIVERIES_MAX, Job, PublishError, PublishedEvent};
 use crate::domain::event::{Event, EventSummary, NewEvent};
 use crate::domain::id::{DeliveryKey, EventKey, IdCodec, OrganizationId, SubscriptionKey};
 use crate::domain::timestamp::Timestamp;
-use crate::permits::QueueSlots;
-use crate::routing::{Standing, Table};
+use crate::permits::{Admission, Circuits, Endpoint, QueueSlots};
+use crate::routing::{Route, Standing, Table};
 use crate::store::{Claim, Fence, NewEventRow, Published};
 
 /// Requests that are committed together.
@@ -41,6 +41,24 @@ pub(super) struct Matched {
     pub(super) rows: Vec<NewEventRow>,
     /// Places taken in the queues: whose and how many bytes.
     places: Vec<(SubscriptionKey, usize)>,
+}
+
+/// Where deliveries can be sent from at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places<'a> {
+    pub(super) slots: &'a QueueSlots,
+    pub(super) circuits: &'a Circuits,
+}
+
+impl Places<'_> {
+    /// Takes a place for a delivery of `bytes`; `false`: it waits in `due`.
+    fn take(self, route: &Route, bytes: usize) -> bool {
+        let version = route.subscription.version;
+        let endpoint = Endpoint { subscription: route.key(), version };
+        route.standing() == Standing::Sendable
+            && self.circuits.look(endpoint) == Admission::Free
+            && self.slots.take(route.key(), bytes)
+    }
 }
 
 impl Batch {
@@ -146,7 +164,7 @@ impl Batch {
         keys: &[EventKey],
         now: Timestamp,
         ids: &IdCodec,
-        slots: &QueueSlots,
+        places: Places<'_>,
     ) -> Option<Matched> {
         let mut matched = Matched::default();
         let mut too_many = Vec::new();
@@ -157,7 +175,7 @@ impl Batch {
                     let event = &request.job.events[index];
                     let hash = request.job.hashes[index];
                     let event = (event, hash, keys[*row]);
-                    deliveries += matched.add(table, event, now, ids, slots);
+                    deliveries += matched.add(table, event, now, ids, places);
                 }
             }
             if DELIVERIES_MAX < deliveries {
@@ -167,7 +185,7 @@ impl Batch {
         if too_many.is_empty() {
             return Some(matched);
         }
-        matched.give_places_back(slots);
+        matched.give_places_back(places.slots);
         for place in too_many.into_iter().rev() {
             self.requests.remove(place).job.refuse(PublishError::TooManyDeliveries);
         }
@@ -223,13 +241,13 @@ impl Matched {
         (event, content_hash, key): (&NewEvent, Option<[u8; 32]>, EventKey),
         now: Timestamp,
         ids: &IdCodec,
-        slots: &QueueSlots,
+        places: Places<'_>,
     ) -> usize {
         let routes = table.matching(event);
         let bytes = event.weight();
         let mut parked = Vec::new();
         for route in &routes {
-            if route.standing() == Standing::Sendable && slots.take(route.key(), bytes) {
+            if places.take(route, bytes) {
                 self.places.push((route.key(), bytes));
             } else {
                 parked.push(route.key());

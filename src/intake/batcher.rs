@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::admission::Answered;
-use super::batch::{Batch, Matched};
+use super::batch::{Batch, Matched, Places};
 use super::{HandOver, Job, Jobs, PublishError};
 use crate::domain::event::NewEvent;
 use crate::domain::id::EventKey;
 use crate::lease::Lease;
 use crate::metrics::Metrics;
-use crate::permits::QueueSlots;
+use crate::permits::{Circuits, QueueSlots};
 use crate::routing::Routing;
 use crate::store::{Commit, Committed, Fence, Store, StoreError};
 use crate::trace;
@@ -37,6 +37,8 @@ pub struct Batcher {
     pub routing: Routing,
     /// Places in the dispatcher's queues.
     pub slots: QueueSlots,
+    /// Which endpoints are left alone for a while.
+    pub circuits: Circuits,
     /// Where the deliveries go.
     pub hand_over: HandOver,
     /// Counts.
@@ -118,7 +120,8 @@ impl Batcher {
             let table = self.routing.table();
             let now = self.lease.now();
             let ids = self.store.ids();
-            (table.version(), batch.matched(&table, &keys, now, ids, &self.slots))
+            let places = Places { slots: &self.slots, circuits: &self.circuits };
+            (table.version(), batch.matched(&table, &keys, now, ids, places))
         };
         let Some(matched) = matched else {
             self.lease.ledger().committed(fence, &keys, std::iter::empty());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
-use super::{ENDS, Refusal, Times, Values};
+use super::{CircuitChange, ENDS, Refusal, Times, Values};
 use crate::domain::attempt::AttemptResult;
 
 /// Seconds: half a millisecond, which a local commit takes, to a minute, beyond which
@@ -77,6 +77,7 @@ impl Times {
 pub(super) fn observe(meter: &Meter, values: &Arc<Values>) {
     observe_publishing(meter, values);
     observe_deliveries(meter, values);
+    observe_circuits(meter, values);
     observe_levels(meter, values);
 }
 
@@ -149,11 +150,25 @@ fn observe_deliveries(meter: &Meter, values: &Arc<Values>) {
     });
 }
 
+fn observe_circuits(meter: &Meter, values: &Arc<Values>) {
+    let shared = Arc::clone(values);
+    let labels = CircuitChange::ALL.map(|change| [label("change", change.label())]);
+    meter
+        .u64_observable_counter("hookward_circuit_changes_total")
+        .with_description("Changes of receivers' circuits, by what became of them")
+        .with_callback(move |observer| {
+            for (value, labels) in shared.circuit_changes.iter().zip(&labels) {
+                observer.observe(value.load(Ordering::Relaxed), labels);
+            }
+        })
+        .build();
+}
+
 fn observe_levels(meter: &Meter, values: &Arc<Values>) {
     #[expect(clippy::cast_precision_loss, reason = "for people; exact up to 2^53")]
     let plain = |value: u64| value as f64;
     let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
-    let levels: [Level; 5] = [
+    let levels: [Level; 6] = [
         ("hookward_deliveries_queued", "Deliveries that wait in memory", plain, |values| {
             &values.queued
         }),
@@ -164,6 +179,9 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
             plain,
             |values| &values.unsettled,
         ),
+        ("hookward_circuits_open", "Receivers that are left alone for a while", plain, |values| {
+            &values.circuits_open
+        }),
         (
             "hookward_due_oldest_age_seconds",
             "Time that the oldest due delivery has been waiting to be claimed",

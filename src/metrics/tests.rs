@@ -21,6 +21,10 @@ fn busy() -> Metrics {
     metrics.claimed(5);
     metrics.taken_over(2);
     metrics.released(4);
+    metrics.circuit_changed(CircuitChange::Opened);
+    metrics.circuit_changed(CircuitChange::Reopened);
+    metrics.circuit_changed(CircuitChange::Reopened);
+    metrics.circuits_open(12);
     metrics.routing_reload(6);
     metrics.clock_skew(-1_500_000);
     metrics.queued(7);
@@ -58,6 +62,10 @@ fn the_page_says_what_was_counted() {
         ("hookward_deliveries_claimed_total", 5.0),
         ("hookward_deliveries_taken_over_total", 2.0),
         ("hookward_deliveries_released_total", 4.0),
+        ("hookward_circuit_changes_total{change=\"opened\"}", 1.0),
+        ("hookward_circuit_changes_total{change=\"reopened\"}", 2.0),
+        ("hookward_circuit_changes_total{change=\"closed\"}", 0.0),
+        ("hookward_circuits_open", 12.0),
         ("hookward_routing_reloads_total", 1.0),
         ("hookward_routing_changes_total", 6.0),
         ("hookward_clock_skew_seconds", -1.5),
@@ -78,7 +86,7 @@ fn the_page_says_what_was_counted() {
 fn counters_are_on_the_page_before_they_count() {
     let page = Metrics::new().render();
     let counters = page.lines().filter(|line| line.ends_with(" counter")).count();
-    assert_eq!(counters, 9, "{page}");
+    assert_eq!(counters, 10, "{page}");
     assert_eq!(value(&page, "hookward_events_accepted_total"), Some(0.0));
 }
 

@@ -1,8 +1,17 @@
 //! Slots: how much of this process one endpoint, one organization and all of them
-//! together may take.
+//! together may take; circuits: which endpoints are left alone for a while.
 
+mod breaker;
+#[cfg(test)]
+mod breaker_tests;
+mod circuits;
 mod in_flight;
 mod queue_slots;
 
+pub use self::breaker::{
+    ASKED_MAX, Admission, Breaker, Change, CircuitState, FAILURES_MIN, OPEN_MAX, OPEN_MIN,
+    SPAN_MIN, Sign,
+};
+pub use self::circuits::{Circuit, Circuits, Endpoint, Pass};
 pub use self::in_flight::{InFlight, InFlightLimits, Start};
 pub use self::queue_slots::{QueueSlots, QueueSlotsLimits};

@@ -115,6 +115,12 @@ impl QueueSlots {
         if free < most.div_ceil(SHARE) { 0 } else { free }
     }
 
+    /// Whether anything waits for `endpoint` in memory.
+    #[must_use]
+    pub fn holds(&self, endpoint: SubscriptionKey) -> bool {
+        self.taken().endpoints.contains_key(&endpoint)
+    }
+
     /// Rows and bytes that are free for all endpoints together.
     #[must_use]
     pub fn free_in_all(&self) -> (usize, usize) {
@@ -162,6 +168,7 @@ mod tests {
         let [one, other] = [SubscriptionKey(1), SubscriptionKey(2)];
         assert!(slots.take(one, 500), "an empty queue takes a payload over its limit");
         assert!(!slots.take(one, 1), "no bytes left");
+        assert_eq!((slots.holds(one), slots.holds(other)), (true, false));
         assert_eq!(slots.free(one), 0);
         assert!(slots.take(other, 50));
         assert!(slots.take(other, 50));

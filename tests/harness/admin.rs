@@ -5,6 +5,14 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// What the metrics page says of one series, labels included as they stand there; `None`
+/// when it is not on the page.
+pub(crate) async fn metric(address: SocketAddr, series: &str) -> Option<f64> {
+    let (_, page) = get(address, "/metrics").await?;
+    let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map(|value| value.parse().expect("a number"))
+}
+
 /// Status and body of a GET; `None` when there is no answer.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;

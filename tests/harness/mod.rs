@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod collector;
 pub(crate) mod engine;
 pub(crate) mod eventually;
+pub(crate) mod hostile;
 pub(crate) mod nameserver;
 pub(crate) mod postgres;
 pub(crate) mod process;

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 
 use tonic::transport::{Channel, Endpoint};
 
+use super::admin;
 use super::authority::AUTHORITY;
 use super::client::Organization;
 use super::engine::Engine;
@@ -123,6 +124,11 @@ impl Service {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.expect("Linux says it").trim().trim_end_matches(" kB");
         kib.parse().expect("a number")
+    }
+
+    /// What its metrics page says of one series.
+    pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
+        admin::metric(self.admin, series).await
     }
 
     /// The settings it runs with.

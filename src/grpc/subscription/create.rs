@@ -4,7 +4,9 @@ use prost::Message;
 use tonic::Status;
 
 use super::draft::{Checked, Draft, of_request};
-use super::message::{secret_message, signs, spec_message, state_message, subscription_message};
+use super::message::{
+    current_message, secret_message, signs, spec_message, state_message, subscription_message,
+};
 use super::secret::choose;
 use crate::domain::id::{OrganizationId, SecretKey, SubscriptionKey};
 use crate::domain::invalid::InvalidField;
@@ -52,7 +54,9 @@ pub(super) async fn create(
     let (mut response, secret) = match answer {
         Answer::Now(created) => {
             context.refresh_routing().await;
-            (response(&created), created.secret)
+            let mut response = response(&created);
+            response.subscription = Some(current_message(context, &created.subscription));
+            (response, created.secret)
         }
         Answer::Before { response, secret } => {
             let before = pb::CreateSubscriptionResponse::decode(&*response);

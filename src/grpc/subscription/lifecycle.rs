@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::key_of;
-use super::message::subscription_message;
+use super::message::current_message;
 use crate::domain::id::OrganizationId;
 use crate::domain::lifecycle::Transition;
 use crate::domain::subscription::Subscription;
@@ -34,5 +34,5 @@ pub(super) async fn apply(
         ChangeError::Refused(why) => status::precondition(object, "WRONG_STATE", why),
     })?;
     context.refresh_routing().await;
-    Ok(subscription_message(context.store.ids(), &changed))
+    Ok(current_message(context, &changed))
 }

@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use super::message::subscription_message;
+use super::message::current_message;
 use crate::domain::event_type::is_event_type;
 use crate::domain::id::{OrganizationId, SubscriptionKey};
 use crate::domain::invalid::InvalidField;
@@ -45,7 +45,7 @@ pub(super) async fn list(
     if !event_type.is_empty() {
         found.retain(|one| matches(&context.profiles, &one.spec, event_type));
     }
-    let message = |one: &Subscription| subscription_message(store.ids(), one);
+    let message = |one: &Subscription| current_message(context, one);
     let mut subscriptions: Vec<_> = found.iter().take(page.size).map(message).collect();
     subscriptions.truncate(page::fitting(&subscriptions));
     let has_more = subscriptions.len() < found.len();

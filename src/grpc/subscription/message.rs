@@ -1,6 +1,8 @@
 //! Subscriptions and signing secrets as callers see them: headers that carry
 //! credentials hidden, secrets only where a method gives them out.
 
+use std::time::Instant;
+
 use crate::domain::headers::hidden;
 use crate::domain::id::{AccountId, IdCodec};
 use crate::domain::page::etag;
@@ -8,8 +10,42 @@ use crate::domain::profile::Profile;
 use crate::domain::subscription::{
     SigningSecret, Subscription, SubscriptionSpec, SubscriptionState,
 };
-use crate::grpc::{pb, time};
+use crate::grpc::{Context, pb, time};
+use crate::permits::{CircuitState, Circuits, Endpoint};
 
+/// A subscription as stored, and how this replica gets on with its receiver.
+pub(super) fn current_message(context: &Context, subscription: &Subscription) -> pb::Subscription {
+    let circuit = |circuits| circuit_message(context, circuits, subscription);
+    pb::Subscription {
+        circuit: context.circuits.as_ref().map(circuit),
+        ..subscription_message(context.store.ids(), subscription)
+    }
+}
+
+fn circuit_message(
+    context: &Context,
+    circuits: &Circuits,
+    subscription: &Subscription,
+) -> pb::Circuit {
+    let endpoint = Endpoint { subscription: subscription.key, version: subscription.version };
+    let circuit = circuits.circuit(endpoint);
+    // Inside, spans are measured by the monotonic clock; callers see the database's.
+    let (tick, now) = (Instant::now(), context.lease.now());
+    let state = match circuit.state {
+        CircuitState::Closed => pb::circuit::State::Closed,
+        CircuitState::Open(_) => pb::circuit::State::Open,
+        CircuitState::HalfOpen => pb::circuit::State::HalfOpen,
+    };
+    let last_failure = circuit.last_failure.map(|at| now.minus(tick.saturating_duration_since(at)));
+    pb::Circuit {
+        state: state.into(),
+        probe_time: circuit.opens_in(tick).map(|wait| time::to_timestamp(now.plus(wait))),
+        consecutive_failures: circuit.failures,
+        last_failure_time: last_failure.map(time::to_timestamp),
+    }
+}
+
+/// A subscription as stored.
 pub(super) fn subscription_message(ids: &IdCodec, subscription: &Subscription) -> pb::Subscription {
     pb::Subscription {
         id: ids.subscription(subscription.key),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use self::message::subscription_message;
+use self::message::current_message;
 use super::delivery::required;
 use super::pb::subscription_service_server::SubscriptionService;
 use super::status::Object;
@@ -46,7 +46,7 @@ impl SubscriptionService for Subscriptions {
         let (metadata, _, request) = request.into_parts();
         let organization = self.0.access.organization(&metadata, &request.organization_id)?;
         let found = find(&self.0, &organization, &request.subscription_id).await?;
-        let subscription = Some(subscription_message(self.0.store.ids(), &found));
+        let subscription = Some(current_message(&self.0, &found));
         Ok(Response::new(pb::GetSubscriptionResponse { subscription }))
     }
 

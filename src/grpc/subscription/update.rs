@@ -5,7 +5,7 @@ use tonic::Status;
 
 use super::draft::{Checked, Draft, of_request};
 use super::key_of;
-use super::message::subscription_message;
+use super::message::current_message;
 use super::secret::live;
 use crate::domain::id::{OrganizationId, SubscriptionKey};
 use crate::domain::page::parse_etag;
@@ -51,7 +51,7 @@ pub(super) async fn update(
                 written => written.map_err(|error| status::store(error, update.object()))?,
             }
         };
-        let subscription = Some(subscription_message(context.store.ids(), &changed));
+        let subscription = Some(current_message(context, &changed));
         return Ok(pb::UpdateSubscriptionResponse { subscription });
     }
     Err(status::stale())

@@ -3,6 +3,8 @@
 
 mod in_flight;
 mod queue_slots;
+#[cfg(test)]
+mod traces;
 
 pub use self::in_flight::{InFlight, InFlightLimits, Start};
 pub use self::queue_slots::{QueueSlots, QueueSlotsLimits};

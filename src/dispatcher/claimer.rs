@@ -144,14 +144,14 @@ fn sweep(parts: &Parts) {
 async fn compare(parts: &Parts) -> Result<(), StoreError> {
     let fence = parts.lease.fence();
     let mut unknown = parts.store.owned(fence).await?;
-    unknown.retain(|(delivery, _)| !parts.lease.ledger().holds(*delivery));
+    unknown.retain(|(delivery, claim)| !parts.lease.ledger().holds(*delivery, *claim));
     if unknown.is_empty() {
         return Ok(());
     }
     // Claims and settlements were going on meanwhile: look again, and act on what
     // stayed.
     let still: HashSet<_> = parts.store.owned(fence).await?.into_iter().collect();
-    unknown.retain(|one| still.contains(one) && !parts.lease.ledger().holds(one.0));
+    unknown.retain(|one| still.contains(one) && !parts.lease.ledger().holds(one.0, one.1));
     tracing::info!(count = unknown.len(), "giving back claims of lost answers");
     parts.store.disown(fence, &unknown).await
 }

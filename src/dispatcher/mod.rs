@@ -11,6 +11,8 @@ mod claimer;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
+#[cfg(test)]
+mod queue_traces;
 mod settler;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

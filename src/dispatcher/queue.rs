@@ -5,7 +5,7 @@
 //! queue delays itself only, and a slow endpoint holds at most its own permits.
 //! Pure: no clock, no I/O.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::domain::id::{OrganizationId, SubscriptionKey};
 use crate::permits::{InFlight, InFlightLimits, Start};
@@ -16,8 +16,10 @@ use crate::store::Claim;
 pub(super) struct Queue {
     lanes: HashMap<SubscriptionKey, Lane>,
     ready: VecDeque<SubscriptionKey>,
-    /// Lanes that have all but a permit of their organization.
-    held_up: HashMap<OrganizationId, VecDeque<SubscriptionKey>>,
+    /// Lanes that have all but a permit of their organization, by their places in line.
+    held_up: HashMap<OrganizationId, BTreeMap<u64, SubscriptionKey>>,
+    /// Places given out.
+    places: u64,
     in_flight: InFlight,
     waiting: usize,
 }
@@ -30,6 +32,9 @@ struct Lane {
     in_flight_max: u32,
     /// Whether it stands in `ready` or `held_up`.
     listed: bool,
+    /// Its place among those that wait for a permit of the organization. Kept until it is
+    /// served: whoever finds the permit taken again does not begin at the end.
+    place: Option<u64>,
 }
 
 impl Queue {
@@ -38,6 +43,7 @@ impl Queue {
             lanes: HashMap::new(),
             ready: VecDeque::new(),
             held_up: HashMap::new(),
+            places: 0,
             in_flight: InFlight::new(limits),
             waiting: 0,
         }
@@ -53,6 +59,7 @@ impl Queue {
             in_flight: 0,
             in_flight_max,
             listed: false,
+            place: None,
         });
         lane.in_flight_max = in_flight_max.max(1);
         lane.waiting.push_back(claim);
@@ -66,7 +73,11 @@ impl Queue {
         while let Some(key) = self.ready.pop_front() {
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             if lane.in_flight_max <= lane.in_flight {
-                lane.listed = false;
+                // Its limit was lowered while it stood here.
+                (lane.listed, lane.place) = (false, None);
+                if self.in_flight.has_room(&lane.organization) {
+                    self.ready.extend(wake(&mut self.held_up, &lane.organization));
+                }
                 continue;
             }
             match self.in_flight.start(&lane.organization) {
@@ -75,10 +86,16 @@ impl Queue {
                     return None;
                 }
                 Start::OrganizationFull => {
-                    self.held_up.entry(lane.organization.clone()).or_default().push_back(key);
+                    let next = || {
+                        self.places += 1;
+                        self.places
+                    };
+                    let place = *lane.place.get_or_insert_with(next);
+                    let held_up = self.held_up.entry(lane.organization.clone()).or_default();
+                    held_up.insert(place, key);
                 }
                 Start::Started => {
-                    lane.listed = false;
+                    (lane.listed, lane.place) = (false, None);
                     let Some(claim) = lane.waiting.pop_front() else {
                         self.in_flight.finish(&lane.organization);
                         continue;
@@ -99,12 +116,7 @@ impl Queue {
         lane.in_flight_max = in_flight_max.unwrap_or(lane.in_flight_max).max(1);
         lane.in_flight = lane.in_flight.saturating_sub(1);
         self.in_flight.finish(&lane.organization);
-        if let Some(held_up) = self.held_up.get_mut(&lane.organization) {
-            self.ready.extend(held_up.pop_front());
-            if held_up.is_empty() {
-                self.held_up.remove(&lane.organization);
-            }
-        }
+        self.ready.extend(wake(&mut self.held_up, &lane.organization));
         if lane.in_flight == 0 && lane.waiting.is_empty() && !lane.listed {
             self.lanes.remove(&key);
         } else {
@@ -119,7 +131,7 @@ impl Queue {
         self.waiting = 0;
         let mut drained = Vec::new();
         for lane in self.lanes.values_mut() {
-            lane.listed = false;
+            (lane.listed, lane.place) = (false, None);
             drained.extend(lane.waiting.drain(..));
         }
         self.lanes.retain(|_, lane| 0 < lane.in_flight);
@@ -143,4 +155,17 @@ impl Queue {
             self.ready.push_back(key);
         }
     }
+}
+
+/// The lane that has waited longest for a permit of its organization, if one has.
+fn wake(
+    held_up: &mut HashMap<OrganizationId, BTreeMap<u64, SubscriptionKey>>,
+    organization: &OrganizationId,
+) -> Option<SubscriptionKey> {
+    let lanes = held_up.get_mut(organization)?;
+    let (_, next) = lanes.pop_first()?;
+    if lanes.is_empty() {
+        held_up.remove(organization);
+    }
+    Some(next)
 }

@@ -13,7 +13,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::permits::InFlightLimits;
 use crate::store::{Claim, Fence};
 
-fn claim(organization: &str, endpoint: i64, event: i64) -> Claim {
+pub(super) fn claim(organization: &str, endpoint: i64, event: i64) -> Claim {
     let summary = EventSummary {
         key: EventKey(event),
         id: String::new(),
@@ -40,7 +40,7 @@ fn claim(organization: &str, endpoint: i64, event: i64) -> Claim {
     }
 }
 
-fn queue(organization: usize, replica: usize) -> Queue {
+pub(super) fn queue(organization: usize, replica: usize) -> Queue {
     Queue::new(InFlightLimits { organization, replica })
 }
 
@@ -80,6 +80,34 @@ fn a_full_organization_leaves_the_others_alone_and_goes_on_when_it_can() {
     queue.finished(SubscriptionKey(3), None);
     assert_eq!(endpoints(&mut queue, 10), [0; 0], "another organization's permit is no use");
     queue.finished(SubscriptionKey(1), None);
+    assert_eq!(endpoints(&mut queue, 10), [2]);
+}
+
+#[test]
+fn whoever_waits_for_a_permit_of_its_organization_keeps_its_place() {
+    let mut queue = queue(1, 100);
+    queue.push(claim("clinic", 1, 1), 9);
+    assert_eq!(endpoints(&mut queue, 10), [1]);
+    queue.push(claim("clinic", 2, 2), 9);
+    queue.push(claim("clinic", 3, 3), 9);
+    assert_eq!(endpoints(&mut queue, 10), [0; 0]);
+    queue.push(claim("clinic", 4, 4), 9);
+    queue.finished(SubscriptionKey(1), None);
+    assert_eq!(endpoints(&mut queue, 10), [4], "it stood there when the permit came");
+    queue.finished(SubscriptionKey(4), None);
+    assert_eq!(endpoints(&mut queue, 10), [2]);
+}
+
+#[test]
+fn a_lowered_limit_leaves_the_permit_to_the_next_endpoint() {
+    let mut queue = queue(2, 100);
+    for event in 0..3 {
+        queue.push(claim("clinic", 1, event), 3);
+    }
+    assert_eq!(endpoints(&mut queue, 10), [1, 1]);
+    queue.push(claim("clinic", 2, 9), 3);
+    assert_eq!(endpoints(&mut queue, 10), [0; 0]);
+    queue.finished(SubscriptionKey(1), Some(1));
     assert_eq!(endpoints(&mut queue, 10), [2]);
 }
 

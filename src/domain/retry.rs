@@ -249,5 +249,27 @@ mod tests {
                 prop_assert!(left.is_none_or(|left| wait < left));
             }
         }
+
+        /// Every policy that the API takes, and every attempt that there can be.
+        #[test]
+        fn a_wait_is_the_policys_and_at_most_a_tenth_more(
+            waits in prop::collection::vec(100_u64..=86_400_000, 0..50),
+            number in prop_oneof![4 => 0_u32..52, 1 => (u32::MAX - 9)..=u32::MAX],
+            asked in prop::option::of(0_u64..200_000), jitter in prop::num::f64::ANY,
+        ) {
+            let waits: Vec<Duration> = waits.into_iter().map(Duration::from_millis).collect();
+            let ended = Ended { waits: &waits, ..after(number) };
+            let verdict = verdict(ended, &status(503, asked), false, jitter);
+            let place = usize::try_from(number.max(1) - 1).expect("32 bits");
+            let Some(base) = waits.get(place) else {
+                prop_assert_eq!(verdict, Verdict::Dead(DeadReason::AttemptsExhausted));
+                return Ok(());
+            };
+            let Verdict::RetryIn(wait) = verdict else { panic!("{verdict:?}") };
+            let floor = RETRY_AFTER_MAX.min(Duration::from_secs(asked.unwrap_or(0))).max(*base);
+            // A nanosecond for what rounding makes of the tenth.
+            let longest = floor + floor / 10 + Duration::from_nanos(1);
+            prop_assert!((floor..=longest).contains(&wait), "{floor:?} {wait:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! settled yet: for that it has only the watermark, the smallest key in here that
 //! has no `due` row.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
@@ -25,8 +25,9 @@ struct Held {
     committing: BTreeSet<EventKey>,
     /// Claimed by their commit; no due row.
     fresh: BTreeSet<DeliveryKey>,
-    /// Claimed with a due row, and the claim's number.
-    in_due: HashMap<DeliveryKey, i32>,
+    /// Claimed with a due row, each with the claim's number: one that was cancelled and
+    /// tried again while a request was under way is held twice.
+    in_due: HashSet<(DeliveryKey, i32)>,
 }
 
 impl Ledger {
@@ -35,7 +36,7 @@ impl Ledger {
             fence,
             committing: BTreeSet::new(),
             fresh: BTreeSet::new(),
-            in_due: HashMap::new(),
+            in_due: HashSet::new(),
         };
         Ledger { held: Mutex::new(held) }
     }
@@ -77,14 +78,15 @@ impl Ledger {
     /// Whether a delivery that is held under this claim has a due row.
     #[must_use]
     pub fn is_in_due(&self, delivery: DeliveryKey, claim: i32) -> bool {
-        self.held().in_due.get(&delivery) == Some(&claim)
+        self.held().in_due.contains(&(delivery, claim))
     }
 
-    /// Whether a delivery is held.
+    /// Whether a delivery is held under this claim.
     #[must_use]
-    pub fn holds(&self, delivery: DeliveryKey) -> bool {
+    pub fn holds(&self, delivery: DeliveryKey, claim: i32) -> bool {
         let held = self.held();
-        held.fresh.contains(&delivery) || held.in_due.contains_key(&delivery)
+        let is_fresh = claim == 0 && held.fresh.contains(&delivery);
+        is_fresh || held.in_due.contains(&(delivery, claim))
     }
 
     /// The deliveries got due rows.
@@ -95,7 +97,7 @@ impl Ledger {
         }
         for delivery in deliveries {
             if held.fresh.remove(delivery) {
-                held.in_due.insert(*delivery, 0);
+                held.in_due.insert((*delivery, 0));
             }
         }
     }
@@ -108,8 +110,8 @@ impl Ledger {
         }
         for (delivery, claim) in claims {
             let was_fresh = claim == 0 && held.fresh.remove(&delivery);
-            if !was_fresh && held.in_due.get(&delivery) == Some(&claim) {
-                held.in_due.remove(&delivery);
+            if !was_fresh {
+                held.in_due.remove(&(delivery, claim));
             }
         }
     }
@@ -192,6 +194,23 @@ mod tests {
     }
 
     #[test]
+    fn a_delivery_that_was_cancelled_and_tried_again_is_held_twice() {
+        let fence = Fence { replica: 0, incarnation: 1 };
+        let ledger = Ledger::new(fence);
+        let keys = ledger.begin(1, || EventKey(5));
+        ledger.committed(fence, &keys, [delivery(5)].into_iter());
+        ledger.claimed(fence, [(delivery(5), 7)].into_iter());
+        ledger.spilled(fence, &[delivery(5)]);
+        ledger.claimed(fence, [(delivery(5), 9)].into_iter());
+        for claim in [0, 7, 9] {
+            assert!(ledger.is_in_due(delivery(5), claim), "claim {claim}");
+        }
+        assert!(!ledger.holds(delivery(5), 8), "a claim whose answer was lost");
+        ledger.settled(fence, [(delivery(5), 0), (delivery(5), 9)].into_iter());
+        assert!(ledger.holds(delivery(5), 7) && ledger.len() == 1);
+    }
+
+    #[test]
     fn what_comes_late_from_an_earlier_fence_is_not_held() {
         let [first, second] = [1, 2].map(|incarnation| Fence { replica: 0, incarnation });
         let ledger = Ledger::new(first);
@@ -202,6 +221,6 @@ mod tests {
         assert!(ledger.is_empty());
         ledger.claimed(second, [(delivery(6), 2)].into_iter());
         ledger.settled(second, [(delivery(6), 1)].into_iter());
-        assert!(ledger.holds(delivery(6)), "an older claim of the same delivery");
+        assert!(ledger.holds(delivery(6), 2), "an older claim of the same delivery");
     }
 }

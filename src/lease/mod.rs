@@ -8,6 +8,8 @@
 
 mod heartbeat;
 mod ledger;
+#[cfg(test)]
+mod ledger_traces;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -56,6 +56,12 @@ impl InFlight {
         Start::Started
     }
 
+    /// Whether the organization has fewer than it may.
+    #[must_use]
+    pub fn has_room(&self, organization: &OrganizationId) -> bool {
+        self.organizations.get(organization).is_none_or(|count| *count < self.limits.organization)
+    }
+
     /// Gives a permit back.
     pub fn finish(&mut self, organization: &OrganizationId) {
         self.all = self.all.saturating_sub(1);

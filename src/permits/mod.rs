@@ -7,6 +7,8 @@ mod breaker_tests;
 mod circuits;
 mod in_flight;
 mod queue_slots;
+#[cfg(test)]
+mod traces;
 
 pub use self::breaker::{
     ASKED_MAX, Admission, Breaker, Change, CircuitState, FAILURES_MIN, OPEN_MAX, OPEN_MIN,

@@ -301,19 +301,17 @@ impl Store {
         let Some(owner) = transaction.query_one_raw(owner).await? else { return Ok(0) };
         let state = SubscriptionState::stored(column(&owner, "state")?);
         let state = state.ok_or(StoreError::Corrupt("state"))?;
-        let (state, reason) = match (column::<bool>(&owner, "deleted")?, state) {
+        let (state, dead_reason) = match (column::<bool>(&owner, "deleted")?, state) {
             (false, SubscriptionState::Active | SubscriptionState::Paused) => return Ok(0),
             (false, SubscriptionState::Disabled) => {
-                (DeliveryState::Dead as i16, DeadReason::SubscriptionDisabled as i16)
+                (DeliveryState::Dead, Some(DeadReason::SubscriptionDisabled as i16))
             }
-            (true, _) | (false, SubscriptionState::Inactive) => {
-                (DeliveryState::Cancelled as i16, 0)
-            }
+            (true, _) | (false, SubscriptionState::Inactive) => (DeliveryState::Cancelled, None),
         };
         let organization: String = column(&owner, "organization_id")?;
         let sql = "DELETE FROM due WHERE subscription_key = $1 AND event_key IN (
                 SELECT event_key FROM due WHERE subscription_key = $1 AND owner = 0 LIMIT $2)
-            AND owner = 0 RETURNING event_key";
+            AND owner = 0 RETURNING event_key, attempts";
         let values = vec![subscription.0.into(), i64::from(limit).into()];
         let rows = transaction.query_all_raw(self.statement(sql, values)).await?;
         let now = self.clock(&transaction).await?;
@@ -321,11 +319,13 @@ impl Store {
         for row in &rows {
             let event: i64 = column(row, "event_key")?;
             let organization = organization.as_str();
+            // Of a cancelled one, the number of the last attempt that may have been made.
+            let reason: i16 = dead_reason.map_or_else(|| column(row, "attempts"), Ok)?;
             values.push(vec![
                 subscription.0.into(),
                 event.into(),
                 organization.into(),
-                state.into(),
+                (state as i16).into(),
                 reason.into(),
                 now.into(),
             ]);

@@ -26,10 +26,6 @@ use crate::domain::timestamp::Timestamp;
 const ATTEMPT: &str = "subscription_key, event_key, number, result, http_status, start_time,
     duration_us, error, trace_id";
 
-/// `undelivered.reason` of a delivery that was cancelled while a request of it may have
-/// been under way.
-const CANCELLED_UNDER_WAY: i16 = 1;
-
 impl Store {
     /// One delivery.
     ///
@@ -133,12 +129,11 @@ impl Store {
         let end = "DELETE FROM undelivered WHERE subscription_key = $1 AND event_key = $2
             RETURNING state, reason";
         let ended = transaction.query_one_raw(self.statement(end, pair.to_vec())).await?;
-        let under_way = match ended {
-            Some(ended) => {
-                column::<i16>(&ended, "reason")? == CANCELLED_UNDER_WAY
-                    && delivery.state == DeliveryState::Cancelled
+        let given_out = match ended {
+            Some(ended) if column::<i16>(&ended, "state")? == DeliveryState::Cancelled as i16 => {
+                column::<i16>(&ended, "reason")?
             }
-            None => false,
+            Some(_) | None => 0,
         };
         // The claim's number starts where no earlier claim of this delivery can be, and
         // an attempt that may still be under way keeps its own number: what it settles
@@ -147,8 +142,7 @@ impl Store {
             INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts,
                 takeovers, last_chance)
             VALUES ($1, $2, {now}, 0, $5, $3, 0, $4)";
-        let attempts = delivery.attempt_count + u32::from(under_way);
-        let attempts = i16::try_from(attempts).unwrap_or(i16::MAX);
+        let attempts = last_number(&delivery).max(given_out);
         let claim = i32::try_from(now.secs() % 2_000_000_000).unwrap_or_default();
         let mut values = pair.to_vec();
         values.extend([attempts.into(), true.into(), claim.into()]);
@@ -175,19 +169,22 @@ impl Store {
         let mut values = vec![key.subscription.0.into(), key.event.0.into()];
         // Taken out before it is looked at: a settlement that ends it now has its say.
         let leave = "DELETE FROM due WHERE subscription_key = $1 AND event_key = $2
-            RETURNING owner";
+            RETURNING owner, attempts";
         let left = transaction.query_one_raw(self.statement(leave, values.clone())).await?;
-        let reason = match left {
-            Some(left) if column::<i64>(&left, "owner")? == 0 => 0,
-            Some(_) => CANCELLED_UNDER_WAY,
-            None => {
-                let delivery = self.view(&transaction, organization, key).await?;
-                match delivery.state {
-                    DeliveryState::Cancelled => return Ok(delivery),
-                    DeliveryState::Succeeded | DeliveryState::Dead => {
-                        return Err(StoreError::WrongState("the delivery has ended"));
-                    }
-                    DeliveryState::Pending | DeliveryState::InFlight => CANCELLED_UNDER_WAY,
+        // The number of the last attempt that may have been made: the next one, made
+        // after a retry, must have another.
+        let given_out = if let Some(left) = left {
+            let under_way = column::<i64>(&left, "owner")? != 0;
+            column::<i16>(&left, "attempts")?.saturating_add(under_way.into())
+        } else {
+            let delivery = self.view(&transaction, organization, key).await?;
+            match delivery.state {
+                DeliveryState::Cancelled => return Ok(delivery),
+                DeliveryState::Succeeded | DeliveryState::Dead => {
+                    return Err(StoreError::WrongState("the delivery has ended"));
+                }
+                DeliveryState::Pending | DeliveryState::InFlight => {
+                    last_number(&delivery).saturating_add(1)
                 }
             }
         };
@@ -196,7 +193,7 @@ impl Store {
                 end_time)
             VALUES ($1, $2, $3, $4, $5, {now})";
         let state = DeliveryState::Cancelled as i16;
-        values.extend([organization.as_str().into(), state.into(), reason.into()]);
+        values.extend([organization.as_str().into(), state.into(), given_out.into()]);
         transaction.execute_raw(self.statement(end, values)).await?;
         let delivery = self.view(&transaction, organization, key).await?;
         transaction.commit().await?;
@@ -379,6 +376,7 @@ impl Parts {
         } else {
             DeliveryState::InFlight
         };
+        let attempt_count = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
         let last_attempt = attempts.pop();
         let last_end = last_attempt.as_ref().map(end_of);
         let update_time = event.publish_time.max(last_end.max(end_time).unwrap_or_default());
@@ -386,7 +384,7 @@ impl Parts {
             event: event.clone(),
             subscription: key.subscription,
             state,
-            attempt_count: last_attempt.as_ref().map_or(0, |attempt| attempt.number),
+            attempt_count,
             next_attempt_time,
             last_attempt,
             dead_reason,
@@ -398,6 +396,12 @@ impl Parts {
 
 fn pair_of(subscription: i64, event: i64) -> DeliveryKey {
     DeliveryKey { event: EventKey(event), subscription: SubscriptionKey(subscription) }
+}
+
+/// The number of the last attempt on record; 0 before the first.
+fn last_number(delivery: &Delivery) -> i16 {
+    let last = delivery.last_attempt.as_ref().map_or(0, |attempt| attempt.number);
+    i16::try_from(last).unwrap_or(i16::MAX)
 }
 
 fn end_of(attempt: &Attempt) -> Timestamp {

@@ -21,13 +21,13 @@ const END_POSTGRES: &str = "
     DELETE FROM due USING unnest($1::int8[], $2::int8[], $3::int4[]) u (s, e, claim)
     WHERE due.subscription_key = u.s AND due.event_key = u.e AND due.claim = u.claim
       AND due.owner = $4
-    RETURNING due.subscription_key, due.event_key";
+    RETURNING due.subscription_key, due.event_key, due.claim";
 /// The same for deliveries of one subscription with the same claim number, which what
 /// drains from a backlog has in common.
 const END_SQLITE: &str = "
     DELETE FROM due WHERE subscription_key = $1 AND claim = $2 AND owner = $3
       AND event_key IN ({events})
-    RETURNING subscription_key, event_key";
+    RETURNING subscription_key, event_key, claim";
 
 /// Puts claimed deliveries back in line, where the claim is still this one's.
 const PUT_BACK_POSTGRES: &str = "
@@ -70,17 +70,28 @@ const PUT_IN_LINE_SQLITE: &str = "
         AND a.number > $4)
     ON CONFLICT DO NOTHING";
 
-/// Ends deliveries without success. One that was cancelled stays cancelled.
+/// Ends deliveries without success. One that was cancelled stays cancelled. One that is
+/// in line, or has gone further, was cancelled and tried again by a person meanwhile: it
+/// is the retry's.
 const GIVE_UP_POSTGRES: &str = "
     INSERT INTO undelivered (subscription_key, event_key, organization_id, state, reason, end_time)
-    SELECT u.*, {now} FROM unnest($1::int8[], $2::int8[], $3::text[], $4::int2[], $5::int2[]) u
+    SELECT u.s, u.e, u.organization, u.state, u.reason, {now}
+    FROM unnest($1::int8[], $2::int8[], $3::text[], $4::int2[], $5::int2[], $6::int2[])
+        u (s, e, organization, state, reason, attempts)
+    WHERE NOT EXISTS (SELECT 1 FROM due d WHERE d.subscription_key = u.s AND d.event_key = u.e)
+      AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.subscription_key = u.s AND a.event_key = u.e
+        AND a.number > u.attempts)
     ON CONFLICT DO NOTHING";
 const GIVE_UP_SQLITE: &str = "
     INSERT INTO undelivered (subscription_key, event_key, organization_id, state, reason, end_time)
-    VALUES ($1, $2, $3, $4, $5, {now}) ON CONFLICT DO NOTHING";
+    SELECT $1, $2, $3, $4, $5, {now}
+    WHERE NOT EXISTS (SELECT 1 FROM due d WHERE d.subscription_key = $1 AND d.event_key = $2)
+      AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.subscription_key = $1 AND a.event_key = $2
+        AND a.number > $6)
+    ON CONFLICT DO NOTHING";
 
-/// Locks the events of deliveries that go in line for the first time, so that a
-/// cancellation of one of them is either seen by this transaction or sees its rows.
+/// Locks the events of deliveries without a due row, so that a cancellation or a retry
+/// of one of them is either seen by this transaction or sees its rows.
 /// Ascending, as every transaction that locks several.
 const LOCK_EVENTS: &str = "SELECT key FROM event WHERE key = ANY($1) ORDER BY key FOR KEY SHARE";
 
@@ -95,22 +106,24 @@ impl Store {
         let of = |wanted: fn(&Settlement) -> bool| -> Vec<&Settlement> {
             batch.iter().filter(|one| wanted(one)).collect()
         };
-        let new = of(|one| !one.in_due && matches!(one.next, Next::RetryIn(_) | Next::Release));
+        let rowless = of(|one| !one.in_due && one.next != Next::Succeeded);
         // Before any due row, as CancelDelivery does: else the two could wait for each
         // other.
-        self.lock_events(transaction, new.iter().map(|one| one.delivery.event)).await?;
+        self.lock_events(transaction, rowless.iter().map(|one| one.delivery.event)).await?;
         let ended = of(|one| one.in_due && is_end(one.next));
         let ended = self.end(transaction, fence, &ended).await?;
         let back = of(|one| one.in_due && matches!(one.next, Next::RetryIn(_)));
         self.put_back(transaction, fence, &back).await?;
         let released = of(|one| one.in_due && one.next == Next::Release);
         self.release(transaction, fence, &released).await?;
-        self.put_in_line(transaction, &new).await?;
         let lost = |one: &&Settlement| {
             matches!(one.next, Next::Dead(_) | Next::Cancelled)
-                && (!one.in_due || ended.contains(&one.delivery))
+                && (!one.in_due || ended.contains(&(one.delivery, one.claim)))
         };
-        self.give_up(transaction, &batch.iter().filter(lost).collect::<Vec<_>>()).await
+        self.give_up(transaction, &batch.iter().filter(lost).collect::<Vec<_>>()).await?;
+        // After the ends: what has ended in this batch does not go in line.
+        let new = of(|one| !one.in_due && matches!(one.next, Next::RetryIn(_) | Next::Release));
+        self.put_in_line(transaction, &new).await
     }
 
     /// Holds off cancellations of deliveries of these events until the transaction ends.
@@ -162,7 +175,7 @@ impl Store {
         transaction: &Transaction,
         fence: Fence,
         batch: &[&Settlement],
-    ) -> Result<HashSet<DeliveryKey>, StoreError> {
+    ) -> Result<HashSet<(DeliveryKey, i32)>, StoreError> {
         let rows = if self.is_shared() && !batch.is_empty() {
             let statement = self.statement(END_POSTGRES, claims(fence, batch));
             transaction.query_all_raw(statement).await?
@@ -171,7 +184,8 @@ impl Store {
         };
         let delivery = |row| {
             let subscription = SubscriptionKey(column(&row, "subscription_key")?);
-            Ok(DeliveryKey { event: EventKey(column(&row, "event_key")?), subscription })
+            let event = EventKey(column(&row, "event_key")?);
+            Ok((DeliveryKey { event, subscription }, column(&row, "claim")?))
         };
         rows.into_iter().map(delivery).collect()
     }
@@ -244,20 +258,27 @@ impl Store {
             let organization = |one: &&Settlement| one.organization.as_str().to_owned();
             let organizations: Vec<String> = batch.iter().map(organization).collect();
             let (states, reasons): (Vec<i16>, Vec<i16>) =
-                batch.iter().map(|one| end_of(one.next)).unzip();
-            let values =
-                vec![subscriptions, events, organizations.into(), states.into(), reasons.into()];
+                batch.iter().map(|one| end_of(one)).unzip();
+            let values = vec![
+                subscriptions,
+                events,
+                organizations.into(),
+                states.into(),
+                reasons.into(),
+                counts(batch),
+            ];
             transaction.execute_raw(self.statement(GIVE_UP_POSTGRES, values)).await?;
             return Ok(());
         }
         for one in batch {
-            let (state, reason) = end_of(one.next);
+            let (state, reason) = end_of(one);
             let values = [
                 one.delivery.subscription.0.into(),
                 one.delivery.event.0.into(),
                 one.organization.as_str().into(),
                 state.into(),
                 reason.into(),
+                count(one).into(),
             ];
             transaction.execute_raw(self.statement(GIVE_UP_SQLITE, values.into())).await?;
         }
@@ -270,11 +291,11 @@ fn is_end(next: Next) -> bool {
 }
 
 /// The numbers of `undelivered.state` and `.reason`.
-fn end_of(next: Next) -> (i16, i16) {
-    match next {
+fn end_of(one: &Settlement) -> (i16, i16) {
+    match one.next {
         Next::Dead(reason) => (DeliveryState::Dead as i16, reason as i16),
         Next::Cancelled | Next::Succeeded | Next::RetryIn(_) | Next::Release => {
-            (DeliveryState::Cancelled as i16, 0)
+            (DeliveryState::Cancelled as i16, count(one))
         }
     }
 }

@@ -20,6 +20,8 @@ on_both_engines! {
     a_cancelled_one_stays_so_when_its_attempt_fails,
     a_cancellation_wins_over_a_failure_at_the_same_time,
     ended_ones_cannot_be_cancelled,
+    a_late_end_is_not_the_end_of_the_retry,
+    every_attempt_has_a_number_of_its_own_however_often_it_is_cancelled,
 }
 
 const DEAD: Next = Next::Dead(DeadReason::AttemptsExhausted);
@@ -142,6 +144,44 @@ async fn ended_ones_cannot_be_cancelled(store: Store) {
         let refused = world.store.cancel_delivery(&acme(), key).await;
         assert!(matches!(refused, Err(StoreError::WrongState(_))), "{refused:?}");
     }
+}
+
+async fn a_late_end_is_not_the_end_of_the_retry(store: Store) {
+    let world = World::new(store).await;
+    let key = published(&world, Draft::to).await;
+    world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+    retry(&world, key).await.expect("retries");
+    // The request of before the cancellation ends while the retry waits, and is said again
+    // after it: as after a lost answer.
+    let late = async || world.settle(key, attempt(1, AttemptResult::HttpStatus), DEAD).await;
+    late().await;
+    let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+    assert_eq!((delivery.state, delivery.attempt_count), (DeliveryState::Pending, 1));
+    world.settle_due(key.subscription, AttemptResult::Succeeded, Next::Succeeded).await;
+    late().await;
+    let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+    assert_eq!((delivery.state, delivery.attempt_count), (DeliveryState::Succeeded, 2));
+}
+
+async fn every_attempt_has_a_number_of_its_own_however_often_it_is_cancelled(store: Store) {
+    let world = World::new(store).await;
+    let key = published(&world, Draft::to).await;
+    let wanted = [(key.subscription, 1)];
+    // Attempt 1 is under way; attempt 2 is too, then not even claimed, then under way.
+    for (attempts, is_claimed) in [(1, true), (2, false), (2, true)] {
+        world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+        retry(&world, key).await.expect("retries");
+        if is_claimed {
+            let claims = world.store.claim(world.fence, &wanted, u64::MAX).await.expect("claims");
+            assert_eq!(claims[0].attempts, attempts);
+        }
+    }
+    world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+    retry(&world, key).await.expect("retries");
+    world.settle_due(key.subscription, AttemptResult::Succeeded, Next::Succeeded).await;
+    let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+    assert_eq!(delivery.last_attempt.expect("is there").number, 4);
+    assert_eq!(delivery.attempt_count, 1, "those on record");
 }
 
 async fn dead(world: &World) -> DeliveryKey {

@@ -8,9 +8,11 @@ mod events;
 mod lists;
 #[path = "../../../tests/harness/postgres.rs"]
 mod postgres;
+mod reference;
 mod requests;
 mod secrets;
 mod subscriptions;
+mod traces;
 mod world;
 
 use std::future::Future;

@@ -13,10 +13,12 @@ use crate::ledger::{Fate, Known};
 use crate::world::World;
 
 /// Every delivery is finished so long after the last fault.
-const FINISHED_WITHIN: Duration = Duration::from_secs(60);
+const FINISHED_WITHIN: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Deliveries that are read one by one as well.
 const SAMPLE: usize = 50;
+/// Deliveries that are shown where something is wrong.
+const SHOWN: usize = 6;
 
 /// Waits until no delivery is open, and tells how long that took; notes it as broken when
 /// some never end.
@@ -41,6 +43,51 @@ pub(crate) async fn finished(world: &World) -> Duration {
             return begin.elapsed();
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Shows what the API tells of a few deliveries and what the ledger knows of them.
+pub(crate) async fn explain(world: &World, deliveries: &[(usize, usize)]) {
+    for (event, target) in deliveries.iter().take(SHOWN) {
+        let (organization, event_id, lines) = {
+            let book = world.ledger.book();
+            let begin = book.events.first().map(|first| first.begun);
+            let seconds = |at: Instant| {
+                begin.map_or(0.0, |begin| at.saturating_duration_since(begin).as_secs_f64())
+            };
+            let all = book.requests.iter();
+            let of = all.filter(|one| one.event == Some(*event) && one.target == *target);
+            let lines = of.map(|one| {
+                let (at, answered) = (seconds(one.at), one.answered.map(seconds));
+                format!("at {at:.3} by {:?}: {} at {answered:.3?}", one.slot, one.status)
+            });
+            let lines: Vec<String> = lines.collect();
+            (book.events[*event].organization, book.events[*event].id.clone(), lines)
+        };
+        let subscription_id = world.targets.all()[*target].state().id.clone();
+        let organization_id = ORGANIZATIONS[organization].to_owned();
+        let filter = pb::ListDeliveriesRequest {
+            organization_id,
+            event_id: event_id.clone(),
+            subscription_id,
+            ..pb::ListDeliveriesRequest::default()
+        };
+        let found = world.api.list(filter).await.unwrap_or_default();
+        println!("  {event_id} to target {target}: requests {}", lines.join("; "));
+        for delivery in found {
+            for one in world.api.attempts(organization, &delivery.id).await {
+                let took = one.duration.unwrap_or_default();
+                println!(
+                    "    attempt {}: {:?} {:?} from {:?} for {} ms {}",
+                    one.number,
+                    one.outcome(),
+                    one.http_status,
+                    one.start_time.map(|time| (time.seconds % 3600, time.nanos / 1_000_000)),
+                    took.seconds * 1000 + i64::from(took.nanos / 1_000_000),
+                    one.error_message,
+                );
+            }
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) const ORGANIZATIONS: [&str; 7] =
 /// publishers who hang do not end the load.
 const CALL_LIMIT: Duration = Duration::from_secs(6);
 /// How long a change of a subscription is tried.
-const INSIST: Duration = Duration::from_secs(60);
+const INSIST: Duration = Duration::from_mins(1);
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Codes that a server may answer at any time: trying again is safe.
 const TEMPORARY: [Code; 4] =
@@ -49,7 +49,6 @@ impl Api {
         organization: usize,
         events: Vec<pb::Event>,
     ) -> Result<Vec<pb::PublishResult>, CallAnswer> {
-        let count = events.len();
         let organization_id = ORGANIZATIONS[organization].to_owned();
         let request = pb::PublishEventsRequest { organization_id, events };
         let mut client = EventServiceClient::new(self.channels[slot].clone());
@@ -61,7 +60,7 @@ impl Api {
             Ok(Err(status)) => (self.judge(&status, "PublishEvents"), None),
         };
         let ended = Instant::now();
-        self.ledger.called(Call { slot, begun, ended, events: count, answer });
+        self.ledger.called(Call { slot, begun, ended, answer });
         result.ok_or(answer)
     }
 
@@ -144,6 +143,24 @@ impl Api {
             DeliveryServiceClient::new(channel).get_delivery(request.clone()).await
         });
         answer.await?.into_inner().delivery
+    }
+
+    /// The recorded attempts of a delivery, oldest first.
+    pub(crate) async fn attempts(
+        &self,
+        organization: usize,
+        delivery_id: &str,
+    ) -> Vec<pb::DeliveryAttempt> {
+        let request = pb::ListDeliveryAttemptsRequest {
+            organization_id: ORGANIZATIONS[organization].to_owned(),
+            delivery_id: delivery_id.to_owned(),
+            page_size: 1000,
+            ..pb::ListDeliveryAttemptsRequest::default()
+        };
+        let answer = self.insist("ListDeliveryAttempts", async |channel| {
+            DeliveryServiceClient::new(channel).list_delivery_attempts(request.clone()).await
+        });
+        answer.await.map(|answer| answer.into_inner().attempts).unwrap_or_default()
     }
 
     /// Whether the organization has the event.

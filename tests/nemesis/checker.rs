@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::figure::{Figure, Value};
 use crate::ledger::{Book, Event, Fate, Known, Request, Window};
 use crate::target::{Target, Targets};
 
-/// Requests that a replica may have under way.
-const IN_FLIGHT_MAX: usize = 512;
+/// Outcomes that a replica may not have recorded yet: 512 requests under way, 4096
+/// settlements in line, and a group of 512 that is being written.
+const UNRECORDED_MAX: usize = 512 + 4096 + 512;
 /// An outcome is recorded within this, while nothing is wrong.
 const SETTLED_WITHIN: Duration = Duration::from_secs(2);
 /// After the OK of a pause or deletion, requests may start for so long, and then take a
@@ -32,10 +34,22 @@ pub(crate) struct Findings {
     pub(crate) wrong: Vec<String>,
     /// Duplicates that no fault explains.
     pub(crate) unexplained: Vec<String>,
+    /// The same by event and target.
+    pub(crate) unexplained_of: Vec<(usize, usize)>,
     /// Requests after a pause, a deletion, or before their time.
     pub(crate) untimely: Vec<String>,
-    /// Duplicates for each fault, and the most that there may be.
-    pub(crate) by_fault: Vec<(&'static str, usize, usize)>,
+    /// Duplicates for each fault that may cause some.
+    pub(crate) again: Vec<Again>,
+}
+
+/// What was sent twice because of a fault.
+pub(crate) struct Again {
+    pub(crate) window: Window,
+    pub(crate) count: usize,
+    /// The most that there may be.
+    pub(crate) most: usize,
+    /// How long before the fault the oldest of them had succeeded.
+    pub(crate) oldest: Duration,
 }
 
 /// Judges everything.
@@ -139,34 +153,41 @@ fn strangers(book: &Book, targets: &[Arc<Target>], findings: &mut Findings) {
 }
 
 fn duplicates(book: &Book, deliveries: &Deliveries<'_>, replicas: usize, findings: &mut Findings) {
-    let mut counts = vec![0; book.windows.len()];
+    let mut counts = vec![(0, Duration::ZERO); book.windows.len()];
     for ((target, event), requests) in deliveries {
         let Some(first) = requests.iter().find(|request| request.succeeded()) else { continue };
         let answered = first.answered.expect("it succeeded");
         for again in requests.iter().filter(|request| answered < request.at) {
             findings.duplicates += 1;
+            // It was sent again because of what began before the repetition, and whoever
+            // sent it first had not recorded the outcome by then.
             let explains = |window: &Window| {
-                let begin = window.from.checked_sub(SETTLED_WITHIN).unwrap_or(window.from);
-                let end = window.to.unwrap_or(again.at);
                 let concerned =
                     window.slot.is_none() || first.slot.is_none() || window.slot == first.slot;
-                concerned && begin <= answered && answered <= end
+                let after = window.to.is_none_or(|to| answered <= to);
+                concerned && after && window.from <= again.at
             };
-            match book.windows.iter().position(explains) {
-                Some(window) => counts[window] += 1,
-                None => findings.unexplained.push(format!(
-                    "{} at target {target}: again after {:?}, sent first by {:?} and then by {:?}",
-                    book.events[*event].id,
-                    again.at - answered,
-                    first.slot,
-                    again.slot,
-                )),
+            if let Some(window) = book.windows.iter().rposition(explains) {
+                let age = book.windows[window].from.saturating_duration_since(answered);
+                counts[window].0 += 1;
+                counts[window].1 = age.max(counts[window].1);
+                continue;
             }
+            findings.unexplained_of.push((*event, *target));
+            findings.unexplained.push(format!(
+                "{} at target {target}: again after {:?}, sent first by {:?} and then by {:?}",
+                book.events[*event].id,
+                again.at - answered,
+                first.slot,
+                again.slot,
+            ));
         }
     }
-    for (window, count) in book.windows.iter().zip(counts) {
+    for (window, (count, oldest)) in book.windows.iter().zip(counts) {
         let concerned = if window.slot.is_some() { 1 } else { replicas };
-        findings.by_fault.push((window.fault, count, IN_FLIGHT_MAX * concerned));
+        let again =
+            Again { window: window.clone(), count, most: UNRECORDED_MAX * concerned, oldest };
+        findings.again.push(again);
     }
 }
 
@@ -212,6 +233,19 @@ fn untimely(
 }
 
 impl Findings {
+    /// How old the outcomes were that faults have lost.
+    pub(crate) fn figures(&self) -> Vec<Figure> {
+        let some = self.again.iter().filter(|again| 0 < again.count);
+        let figure = |again: &Again| Figure {
+            fault: again.window.fault,
+            what: "oldest outcome lost",
+            value: Value::Time(again.oldest, SETTLED_WITHIN),
+            from: again.window.from.checked_sub(again.oldest).unwrap_or(again.window.from),
+            to: again.window.from,
+        };
+        some.map(figure).collect()
+    }
+
     /// What was found wrong, for people.
     pub(crate) fn wrongs(&self) -> Vec<String> {
         let mut wrongs = Vec::new();
@@ -228,9 +262,10 @@ impl Findings {
                 wrongs.push(format!("{name}: {}\n      {}", set.len(), some.join("\n      ")));
             }
         }
-        for (fault, count, most) in &self.by_fault {
+        for Again { window, count, most, .. } in &self.again {
             if most < count {
-                wrongs.push(format!("{fault}: {count} duplicates where {most} were under way"));
+                let fault = window.fault.name();
+                wrongs.push(format!("{fault}: {count} duplicates where {most} can be open"));
             }
         }
         wrongs

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
 
+use crate::faults::Fault;
+
 /// Everything. Shared by all who take part.
 #[derive(Default)]
 pub(crate) struct Ledger {
@@ -84,13 +86,12 @@ pub(crate) struct Request {
     pub(crate) clock_off: Option<f64>,
 }
 
-/// One call of PublishEvents.
+/// One call of `PublishEvents`.
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
     pub(crate) slot: usize,
     pub(crate) begun: Instant,
     pub(crate) ended: Instant,
-    pub(crate) events: usize,
     pub(crate) answer: CallAnswer,
 }
 
@@ -108,7 +109,7 @@ pub(crate) enum CallAnswer {
 /// A stretch in which requests may be sent twice, because what came of the first was lost.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
-    pub(crate) fault: &'static str,
+    pub(crate) fault: Fault,
     /// Whose outcomes may be lost; `None`: everybody's.
     pub(crate) slot: Option<usize>,
     pub(crate) from: Instant,
@@ -161,7 +162,7 @@ impl Ledger {
     }
 
     /// Opens a window and gives its number.
-    pub(crate) fn disturb(&self, fault: &'static str, slot: Option<usize>) -> usize {
+    pub(crate) fn disturb(&self, fault: Fault, slot: Option<usize>) -> usize {
         let mut book = self.book();
         book.windows.push(Window { fault, slot, from: Instant::now(), to: None });
         book.windows.len() - 1

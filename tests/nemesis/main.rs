@@ -120,6 +120,8 @@ async fn perform(options: &Options, run: Run) -> Result<Outcome, String> {
         let book = world.ledger.book();
         checker::check(&book, &world.targets, world.replicas.len())
     };
+    // Now, while the service still answers.
+    agreement::explain(&world, &findings.unexplained_of).await;
     let book = world.ledger.book();
     let kept = Report {
         run,

@@ -52,7 +52,7 @@ const PORT_TRIES: usize = 50;
 
 impl Ports {
     /// What the subscription of a target calls.
-    pub(crate) fn url(&self, target: &Target) -> String {
+    pub(crate) fn url(self, target: &Target) -> String {
         let number = target.number;
         if target.plan.secure {
             format!("https://t{number}.receiver.example:{}/{number}", self.secure)
@@ -156,6 +156,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                     let _ = tcp(stream.get_ref()).set_zero_linger();
                     return;
                 }
+                if trick.status() != 0 {
+                    shared.ledger.answered(entry);
+                }
                 trick.play(&mut stream).await;
                 return;
             }
@@ -178,16 +181,16 @@ impl Shared {
         };
         let before = self.ledger.requests_before(target.number, event);
         let answer = match target.mood() {
-            Mood::Well => Answer::Status(200, Duration::ZERO),
             Mood::Slow(after) => Answer::Status(200, after),
             Mood::Failing(status) => Answer::Status(status, Duration::ZERO),
             Mood::Hanging => Answer::Never,
             Mood::Hostile if before < 2 => Answer::Trick(Trick::of(event.unwrap_or(0) + before)),
-            Mood::Hostile => Answer::Status(200, Duration::ZERO),
+            Mood::Well | Mood::Hostile => Answer::Status(200, Duration::ZERO),
         };
         let status = match &answer {
             Answer::Status(status, _) => *status,
-            Answer::Never | Answer::Trick(_) => 0,
+            Answer::Trick(trick) => trick.status(),
+            Answer::Never => 0,
         };
         let entry = self.ledger.received(Request {
             target: target.number,

@@ -170,9 +170,8 @@ impl Replica {
         if read.is_err() {
             return;
         }
-        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let line =
-            lines.filter_map(|line| line.strip_prefix("hookward is serving gRPC on ")).next();
+        let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let line = lines.find_map(|line| line.strip_prefix("hookward is serving gRPC on "));
         let ports = line.and_then(|line| line.trim_end().split_once(", admin on "));
         let Some((grpc, admin)) = ports else { return };
         self.calls.point_at(grpc.parse().expect("an address"));

@@ -76,9 +76,13 @@ impl Report<'_> {
         println!("  unexpected  {:8}", findings.unexpected.len());
         println!("  wrong       {:8} organization, body or signature", findings.wrong.len());
         println!("  untimely    {:8} paused, deleted or early", findings.untimely.len());
-        let explained = findings.by_fault.iter().filter(|(_, count, _)| 0 < *count);
-        let explained: Vec<_> =
-            explained.map(|(fault, count, most)| format!("{fault} {count} of {most}")).collect();
+        let mut by_fault: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for again in findings.again.iter().filter(|again| 0 < again.count) {
+            let entry = by_fault.entry(again.window.fault.name()).or_default();
+            *entry = (entry.0 + again.count, entry.1 + again.most);
+        }
+        let explained = by_fault.iter().map(|(fault, (n, most))| format!("{fault} {n} of {most}"));
+        let explained: Vec<_> = explained.collect();
         println!(
             "  duplicates  {:8} of which unexplained {}{}{}",
             findings.duplicates,
@@ -92,7 +96,8 @@ impl Report<'_> {
     /// The figures, worst and median of each; how many were missed.
     fn print_figures(&self) -> usize {
         let mut groups: BTreeMap<(&str, &str), Vec<&Figure>> = BTreeMap::new();
-        for figure in &self.happened.figures {
+        let ages = self.findings.figures();
+        for figure in self.happened.figures.iter().chain(&ages) {
             groups.entry((figure.fault.name(), figure.what)).or_default().push(figure);
         }
         println!(

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use futures_util::future::join_all;
 
 use crate::faults::{Cast, Fault, Lane, Scene};
 use crate::figure::Figure;
@@ -63,22 +64,16 @@ pub(crate) async fn perform(
             end,
             failed: Arc::clone(&failed),
         };
-        tokio::spawn(lane.play(rng.fork()))
+        lane.play(rng.fork())
     });
     let mut happened = Happened::nothing();
-    let mut errors = Vec::new();
-    for lane in lanes {
-        match lane.await.expect("a lane does not panic") {
-            Ok(part) => {
-                happened.faults.extend(part.faults);
-                happened.figures.extend(part.figures);
-            }
-            Err(error) => errors.push(error),
-        }
+    for part in join_all(lanes).await {
+        happened.faults.extend(part.faults);
+        happened.figures.extend(part.figures);
     }
     publishers.stop().await;
     happened.faults.sort_by_key(|(_, at, _)| *at);
-    if errors.is_empty() { Ok(happened) } else { Err(errors.join("; ")) }
+    Ok(happened)
 }
 
 /// The faults of a lane, with their weights.
@@ -101,7 +96,7 @@ struct LaneOf {
 }
 
 impl LaneOf {
-    async fn play(self, mut rng: Rng) -> Result<Happened, String> {
+    async fn play(self, mut rng: Rng) -> Happened {
         let mut happened = Happened::nothing();
         let mut deck = Vec::new();
         while Instant::now() < self.end && !self.failed.load(Ordering::SeqCst) {
@@ -127,8 +122,10 @@ impl LaneOf {
             happened.figures.append(&mut scene.figures);
             happened.faults.push((fault, at, at.elapsed()));
             if let Err(error) = played {
+                // What it began may still go on: the run ends, and is judged.
                 self.failed.store(true, Ordering::SeqCst);
-                return Err(format!("{}: {error}", fault.name()));
+                self.world.ledger.broken(format!("{}: {error}", fault.name()));
+                return happened;
             }
             if main {
                 self.world.look_after().await;
@@ -141,7 +138,7 @@ impl LaneOf {
                 self.world.ledger.book().trouble_ends(entry);
             }
         }
-        Ok(happened)
+        happened
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// None of these is a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trick {
     Hang,
@@ -44,6 +43,16 @@ impl Trick {
         ALL[number % ALL.len()]
     }
 
+    /// The status that counts; 0: none. A body longer than anybody reads does not take
+    /// back the status before it.
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Trick::EndlessBody => 200,
+            Trick::Redirect => 307,
+            _ => 0,
+        }
+    }
+
     /// Plays it to the end, or until the caller has enough.
     pub(crate) async fn play(self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
         let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
@@ -58,13 +67,13 @@ impl Trick {
                 send(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await
             }
             Trick::Drip => endless(stream, whole, b".").await,
-            Trick::EndlessBody => endless(stream, whole, &[b'x'; 64 * 1024]).await,
+            Trick::EndlessBody => endless(stream, whole, &vec![b'x'; 64 * 1024]).await,
             Trick::EndlessInterim => {
                 endless(stream, b"", b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n").await
             }
             Trick::LargeHead => {
                 let head = b"HTTP/1.1 200 OK\r\nX-Long: ";
-                endless(stream, head, &[b'x'; 64 * 1024]).await
+                endless(stream, head, &vec![b'x'; 64 * 1024]).await
             }
             Trick::NoHttp => send(stream, b"\0\0hello\r\n\r\n").await,
             Trick::OtherHttp => send(stream, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await,

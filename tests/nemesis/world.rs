@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use fastrand::Rng;
 use hookward::grpc::pb;
 
@@ -260,8 +262,7 @@ pub(crate) fn new_secret(profile: &str, rng: &mut Rng) -> String {
     if profile != "standard" {
         return letters;
     }
-    use base64::Engine as _;
-    format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(letters))
+    format!("whsec_{}", STANDARD.encode(letters))
 }
 
 /// A random UUID by the run's seed.

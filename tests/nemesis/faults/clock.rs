@@ -50,6 +50,6 @@ impl Scene<'_> {
 
 fn library() -> Option<PathBuf> {
     let machines = std::fs::read_dir("/usr/lib").ok()?.flatten();
-    let libraries = machines.map(|machine| machine.path().join("faketime/libfaketime.so.1"));
-    libraries.filter(|library| library.exists()).next()
+    let mut libraries = machines.map(|machine| machine.path().join("faketime/libfaketime.so.1"));
+    libraries.find(|library| library.exists())
 }

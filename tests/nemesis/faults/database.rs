@@ -20,7 +20,7 @@ const TABLES: [&str; 7] =
 impl Scene<'_> {
     pub(super) async fn database_crash(&mut self) -> Result<(), String> {
         let cluster = self.cluster();
-        let window = self.world.ledger.disturb(self.fault.name(), None);
+        let window = self.world.ledger.disturb(self.fault, None);
         let node = cluster.primary();
         cluster.crash(node).await?;
         self.last(200..2500).await;
@@ -34,7 +34,7 @@ impl Scene<'_> {
         if !self.cluster().is_followed() {
             return Err("there is no standby to fail over to".into());
         }
-        let window = self.world.ledger.disturb(self.fault.name(), None);
+        let window = self.world.ledger.disturb(self.fault, None);
         let node = self.cluster().primary();
         self.cluster().crash(node).await?;
         self.last(100..1500).await;
@@ -46,7 +46,7 @@ impl Scene<'_> {
     }
 
     pub(super) async fn read_only(&mut self) -> Result<(), String> {
-        let window = self.world.ledger.disturb(self.fault.name(), None);
+        let window = self.world.ledger.disturb(self.fault, None);
         let (world, standby) = (self.world, self.cluster().standby());
         for replica in &world.replicas {
             replica.database.point_at(self.cluster().address(standby));
@@ -74,7 +74,7 @@ impl Scene<'_> {
     }
 
     pub(super) async fn exhausted(&mut self) -> Result<(), String> {
-        let window = self.world.ledger.disturb(self.fault.name(), None);
+        let window = self.world.ledger.disturb(self.fault, None);
         let hogs = Hogs::start(self.cluster().address(self.cluster().primary()));
         pause(millis(500)).await;
         self.end_connections(1000).await?;
@@ -143,7 +143,7 @@ impl Scene<'_> {
         let end = format!(
             "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity \
              WHERE usename = '{OWNER}' AND application_name <> '' ORDER BY random() \
-             LIMIT {count}) some"
+             LIMIT {count}) AS some_of_them"
         );
         let cluster = self.cluster();
         cluster.sql(cluster.primary(), "postgres", &end).await.map(drop)

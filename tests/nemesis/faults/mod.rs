@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     ReadOnly,
     /// F7: connections to PostgreSQL become half-open
     HalfOpen,
+    /// F7: the link to PostgreSQL is slow
+    SlowLink,
     /// F8: PostgreSQL has no connections left
     Exhausted,
     /// F9: a long transaction holds an old snapshot
@@ -110,7 +112,7 @@ pub(crate) struct Cast {
 }
 
 /// The faults of a database that come at random, and how often.
-const ON_POSTGRES: [(Fault, u32); 23] = [
+const ON_POSTGRES: [(Fault, u32); 24] = [
     (Fault::Kill, 6),
     (Fault::KillAll, 2),
     (Fault::Freeze, 2),
@@ -119,6 +121,7 @@ const ON_POSTGRES: [(Fault, u32); 23] = [
     (Fault::Failover, 2),
     (Fault::ReadOnly, 1),
     (Fault::HalfOpen, 2),
+    (Fault::SlowLink, 1),
     (Fault::Exhausted, 1),
     (Fault::Snapshot, 1),
     (Fault::Terminate, 3),
@@ -177,6 +180,7 @@ impl Fault {
             | Fault::Failover
             | Fault::ReadOnly
             | Fault::HalfOpen
+            | Fault::SlowLink
             | Fault::Exhausted
             | Fault::Snapshot
             | Fault::Terminate
@@ -203,6 +207,7 @@ impl Fault {
             Fault::Failover => "F6 failover",
             Fault::ReadOnly => "F6 read-only",
             Fault::HalfOpen => "F7 half-open",
+            Fault::SlowLink => "F7 slow link",
             Fault::Exhausted => "F8 exhausted",
             Fault::Snapshot => "F9 old snapshot",
             Fault::Terminate => "F10 terminate",
@@ -238,6 +243,7 @@ impl Scene<'_> {
             Fault::Failover => self.failover().await,
             Fault::ReadOnly => self.read_only().await,
             Fault::HalfOpen => self.half_open().await,
+            Fault::SlowLink => self.slow_link().await,
             Fault::Exhausted => self.exhausted().await,
             Fault::Snapshot => self.snapshot().await,
             Fault::Terminate => self.terminate().await,

@@ -13,7 +13,7 @@ impl Scene<'_> {
     pub(super) async fn cut(&mut self) -> Result<(), String> {
         let slot = self.any_slot();
         let replica = &self.world.replicas[slot];
-        let window = self.world.ledger.disturb(self.fault.name(), Some(slot));
+        let window = self.world.ledger.disturb(self.fault, Some(slot));
         let span = millis(self.rng.u64(12_500..15_000));
         let at = Instant::now();
         replica.database.set(Mode::Cut);
@@ -56,7 +56,7 @@ impl Scene<'_> {
 
     pub(super) async fn half_open(&mut self) -> Result<(), String> {
         let slot = self.any_slot();
-        let window = self.world.ledger.disturb(self.fault.name(), Some(slot));
+        let window = self.world.ledger.disturb(self.fault, Some(slot));
         let at = Instant::now();
         self.world.replicas[slot].database.swallow();
         for number in 0..20 {
@@ -85,6 +85,20 @@ impl Scene<'_> {
         };
         self.time("all healthy", healthy, secs(10), at);
         self.world.ledger.calm(window, SETTLE + secs(7));
+        Ok(())
+    }
+
+    pub(super) async fn slow_link(&mut self) -> Result<(), String> {
+        let slot = self.any_slot();
+        let at = Instant::now();
+        let delay = millis(self.rng.u64(20..100));
+        self.world.replicas[slot].database.set(Mode::Delay(delay));
+        self.last(4000..6000).await;
+        self.world.replicas[slot].database.set(Mode::Pass);
+        let times = self.world.call_times(Some(slot), at, Instant::now(), |_| true);
+        if let Some(p99) = percentile(times, 99) {
+            self.time("calls, p99", p99, secs(2), at);
+        }
         Ok(())
     }
 

@@ -19,7 +19,7 @@ impl Scene<'_> {
     pub(super) async fn kill(&mut self) -> Result<(), String> {
         let slot = self.any_slot();
         self.gather(millis(1000)).await;
-        let window = self.world.ledger.disturb(self.fault.name(), Some(slot));
+        let window = self.world.ledger.disturb(self.fault, Some(slot));
         let at = Instant::now();
         self.world.replicas[slot].kill();
         self.release();
@@ -35,7 +35,7 @@ impl Scene<'_> {
 
     pub(super) async fn kill_all(&mut self) -> Result<(), String> {
         self.gather(millis(700)).await;
-        let window = self.world.ledger.disturb(self.fault.name(), None);
+        let window = self.world.ledger.disturb(self.fault, None);
         for replica in &self.world.replicas {
             replica.kill();
         }
@@ -61,7 +61,7 @@ impl Scene<'_> {
     pub(super) async fn freeze(&mut self) -> Result<(), String> {
         let slot = self.any_slot();
         self.gather(millis(700)).await;
-        let window = self.world.ledger.disturb(self.fault.name(), Some(slot));
+        let window = self.world.ledger.disturb(self.fault, Some(slot));
         let at = Instant::now();
         self.world.replicas[slot].signal("STOP");
         self.release();
@@ -110,7 +110,7 @@ impl Scene<'_> {
 
     pub(super) async fn stop_without_database(&mut self) -> Result<(), String> {
         let Some(cluster) = &self.world.cluster else { return Ok(()) };
-        let window = self.world.ledger.disturb(self.fault.name(), None);
+        let window = self.world.ledger.disturb(self.fault, None);
         let node = cluster.primary();
         cluster.crash(node).await?;
         self.last(200..1200).await;

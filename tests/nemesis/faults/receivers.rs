@@ -126,11 +126,19 @@ impl Scene<'_> {
             }
             pause(millis(200)).await;
         }
+        if taken {
+            self.dies(&id).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the event's delivery is dead for the right reason.
+    async fn dies(&self, id: &str) {
         let at = Instant::now();
-        while taken {
+        loop {
             let filter = pb::ListDeliveriesRequest {
                 organization_id: ORGANIZATIONS[POISONED].to_owned(),
-                event_id: id.clone(),
+                event_id: id.to_owned(),
                 ..pb::ListDeliveriesRequest::default()
             };
             let Some(found) = self.world.api.list(filter).await else { break };
@@ -146,7 +154,6 @@ impl Scene<'_> {
             }
             pause(millis(100)).await;
         }
-        Ok(())
     }
 
     /// Publishes until it is taken, or gives up.

@@ -30,11 +30,11 @@ impl Scene<'_> {
             self.world.ledger.leave_out(self.fault.name(), "no file system of its own");
             return Ok(());
         }
-        let window = self.world.ledger.disturb(self.fault.name(), None);
+        let window = self.world.ledger.disturb(self.fault, None);
         let path = self.disk().join("filler");
         let filler = path.clone();
-        let filled = tokio::task::spawn_blocking(move || fill(&filler)).await;
-        filled.expect("filling does not panic");
+        let done = tokio::task::spawn_blocking(move || fill(&filler)).await;
+        done.expect("filling does not panic");
         self.last(3000..5000).await;
         fs::remove_file(path).map_err(|error| error.to_string())?;
         let freed = Instant::now();

@@ -37,14 +37,14 @@ use hookward::egress::SignedRequest;
 use hookward::egress::Target;
 use tokio::task::JoinSet;
 
-use crate::load::EVENT_TYPE;
-use crate::load::ORGANIZATION;
+use crate::audience::ONE;
 use crate::options::CONNECTIONS;
 use crate::payload;
 use crate::payload::Mark;
 use crate::payload::Payloads;
 use crate::protocol;
 use crate::protocol::Answer;
+use crate::protocol::Doors;
 use crate::protocol::Order;
 use crate::protocol::Sent;
 use crate::tracker::Tracker;
@@ -67,7 +67,7 @@ struct Posting {
 
 /// Posts when told to, until the orders end.
 pub(crate) async fn run() -> anyhow::Result<()> {
-    protocol::answer(&Answer::Ready { address: None })?;
+    protocol::answer(&Answer::Ready(Doors::default()))?;
     let mut orders = protocol::orders();
     while let Some(order) = orders.recv().await {
         let said = match order {
@@ -77,7 +77,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
                     Err(error) => Answer::Failed(format!("{error:#}")),
                 }
             }
-            Order::Begin { .. } | Order::Tally | Order::Subscribe { .. } | Order::Publish(_) => {
+            Order::Begin { .. } | Order::Tally | Order::Subscribe(_) | Order::Publish(_) => {
                 Answer::Failed("this is the bare client".into())
             }
         };
@@ -160,9 +160,9 @@ fn event(mark: Mark, payload: String) -> Event {
     let summary = EventSummary {
         key,
         id: format!("evt_{:013}", mark.number),
-        organization: OrganizationId::stored(ORGANIZATION),
+        organization: OrganizationId::stored(ONE.organization),
         account: None,
-        event_type: EVENT_TYPE.to_owned(),
+        event_type: ONE.event_type.to_owned(),
         occur_time: time,
         publish_time: time,
         expire_time: None,

@@ -1,5 +1,6 @@
 //! The databases behind the service: a file, or a cluster of the benchmark's own.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,9 +11,10 @@ use anyhow::bail;
 
 use crate::cpu::Watched;
 use crate::postgres;
+use crate::sqlite;
 
 /// One of the two stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Store {
     /// SQLite.
     Sqlite,
@@ -77,6 +79,50 @@ impl Database {
         let written = Command::new("sync").status().context("cannot run sync")?;
         anyhow::ensure!(written.success(), "sync failed");
         Ok(())
+    }
+
+    /// Runs statements, as fast as they go: what they store is not durable before
+    /// [`Database::settle`]. No service may run.
+    pub(crate) fn build(&self, script: &str) -> anyhow::Result<()> {
+        if self.server.is_some() {
+            return feed(&self.url, &format!("SET synchronous_commit = off; {script}"));
+        }
+        let fast = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;";
+        sqlite::run(&self.url, &format!("{fast} {script} PRAGMA journal_mode = WAL;"))
+    }
+
+    /// Does now what PostgreSQL would do by itself in the minutes to come.
+    pub(crate) fn tidy(&self) -> anyhow::Result<()> {
+        if self.server.is_some() {
+            sql(&self.url, "VACUUM (ANALYZE)")?;
+        }
+        self.settle()
+    }
+
+    /// The one number that a query answers, as text.
+    pub(crate) fn number(&self, query: &str) -> anyhow::Result<u64> {
+        let answer = self.ask(query)?;
+        let answer = answer.first().context("no rows")?;
+        answer.parse().with_context(|| format!("{query}: {answer}"))
+    }
+
+    /// A table's columns, in order.
+    pub(crate) fn columns(&self, table: &str) -> anyhow::Result<Vec<String>> {
+        self.ask(&if self.server.is_some() {
+            format!(
+                "SELECT column_name FROM information_schema.columns
+                 WHERE table_schema = 'public' AND table_name = '{table}' ORDER BY ordinal_position"
+            )
+        } else {
+            format!("SELECT name FROM pragma_table_info('{table}') ORDER BY cid")
+        })
+    }
+
+    fn ask(&self, query: &str) -> anyhow::Result<Vec<String>> {
+        if self.server.is_some() {
+            return Ok(sql(&self.url, query)?.lines().map(str::to_owned).collect());
+        }
+        sqlite::ask(&self.url, query)
     }
 
     /// Bytes on disk.
@@ -144,7 +190,21 @@ fn restart(pg_ctl: &PathBuf, data: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn sql(url: &str, statement: &str) -> anyhow::Result<String> {
+/// Runs a script of any length.
+fn feed(url: &str, script: &str) -> anyhow::Result<()> {
+    let mut psql = Command::new("psql");
+    psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-", url]);
+    psql.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = psql.spawn().context("psql is needed")?;
+    let mut pipe = child.stdin.take().context("a pipe was asked for")?;
+    pipe.write_all(script.as_bytes())?;
+    drop(pipe);
+    anyhow::ensure!(child.wait()?.success(), "psql failed");
+    Ok(())
+}
+
+/// What one statement answers, without the last line's end.
+pub(crate) fn sql(url: &str, statement: &str) -> anyhow::Result<String> {
     let mut psql = Command::new("psql");
     psql.args(["-X", "-A", "-t", "-q", "-c", statement, url]).stdin(Stdio::null());
     let output = psql.output().context("psql is needed")?;

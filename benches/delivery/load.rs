@@ -24,16 +24,14 @@ use crate::payload::Mark;
 use crate::payload::Payloads;
 use crate::protocol;
 use crate::protocol::Answer;
+use crate::protocol::Doors;
 use crate::protocol::Order;
 use crate::protocol::Publishing;
 use crate::protocol::Sent;
 use crate::protocol::Style;
+use crate::protocol::Subscribing;
 use crate::tracker::Tracker;
 
-/// Whose events they are.
-pub(crate) const ORGANIZATION: &str = "bench";
-/// What happened.
-pub(crate) const EVENT_TYPE: &str = "bench.published";
 /// How long a refused call waits before it is made again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 
@@ -44,11 +42,11 @@ pub(crate) async fn run(service: String, connections: u32) -> anyhow::Result<()>
         let endpoint = Endpoint::from_shared(format!("http://{service}"))?.tcp_nodelay(true);
         channels.push(endpoint.connect().await.context("cannot reach the service")?);
     }
-    protocol::answer(&Answer::Ready { address: None })?;
+    protocol::answer(&Answer::Ready(Doors::default()))?;
     let mut orders = protocol::orders();
     while let Some(order) = orders.recv().await {
         let said = match order {
-            Order::Subscribe { url } => match subscribe(channels[0].clone(), url).await {
+            Order::Subscribe(wanted) => match subscribe(channels[0].clone(), wanted).await {
                 Ok(()) => Answer::Done,
                 Err(error) => Answer::Failed(format!("{error:#}")),
             },
@@ -62,21 +60,23 @@ pub(crate) async fn run(service: String, connections: u32) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn subscribe(channel: Channel, url: String) -> anyhow::Result<()> {
-    let subscription = pb::Subscription {
-        name: "benchmark".into(),
-        url,
-        event_patterns: vec!["*".into()],
-        max_in_flight: CONNECTIONS,
-        ..pb::Subscription::default()
-    };
-    let request = pb::CreateSubscriptionRequest {
-        organization_id: ORGANIZATION.into(),
-        subscription: Some(subscription),
-        ..pb::CreateSubscriptionRequest::default()
-    };
+async fn subscribe(channel: Channel, wanted: Subscribing) -> anyhow::Result<()> {
     let mut client = SubscriptionServiceClient::new(channel);
-    client.create_subscription(request).await.context("cannot subscribe")?;
+    for url in wanted.urls {
+        let subscription = pb::Subscription {
+            name: "benchmark".into(),
+            url,
+            event_patterns: vec![wanted.event_pattern.clone()],
+            max_in_flight: CONNECTIONS,
+            ..pb::Subscription::default()
+        };
+        let request = pb::CreateSubscriptionRequest {
+            organization_id: wanted.organization.clone(),
+            subscription: Some(subscription),
+            ..pb::CreateSubscriptionRequest::default()
+        };
+        client.create_subscription(request).await.context("cannot subscribe")?;
+    }
     Ok(())
 }
 
@@ -166,15 +166,17 @@ impl Stretch {
         let begun = payload::now_us();
         loop {
             let events = numbers.clone().map(|number| self.event(number, begun)).collect();
-            let request = pb::PublishEventsRequest { organization_id: ORGANIZATION.into(), events };
+            let organization_id = self.publishing.organization.clone();
+            let request = pb::PublishEventsRequest { organization_id, events };
             match client.publish_events(request).await {
                 Ok(answer) => {
                     let results = answer.into_inner().results;
-                    let made = results.iter().filter(|result| result.delivery_count == 1).count();
-                    if made as u64 == count {
+                    let expected = self.publishing.fan_out;
+                    let made = results.iter().filter(|result| result.delivery_count == expected);
+                    if made.count() as u64 == count {
                         self.tracker.accept(count, begun);
                     } else {
-                        self.tracker.fail(count, "an event made no delivery");
+                        self.tracker.fail(count, "an event made not as many deliveries as it must");
                     }
                     return;
                 }
@@ -199,7 +201,7 @@ impl Stretch {
         };
         pb::Event {
             id,
-            r#type: EVENT_TYPE.into(),
+            r#type: self.publishing.event_type.clone(),
             payload: Some(pb::event::Payload::Json(self.payloads.payload(mark))),
             ..pb::Event::default()
         }

@@ -5,13 +5,21 @@
 //! gRPC, deliveries over HTTP, the databases are durable. Service, load generator and
 //! receiver are processes of their own, so that the CPU time of each can be told.
 
+mod audience;
 mod bare;
+mod certificate;
+mod copies;
 mod cpu;
 mod database;
+mod empty;
+mod growth;
 mod histogram;
+mod hostile;
+mod intake;
 mod load;
 mod machine;
 mod measure;
+mod memory;
 mod options;
 mod payload;
 #[path = "../../tests/harness/postgres.rs"]
@@ -19,8 +27,13 @@ mod postgres;
 mod protocol;
 mod receiver;
 mod report;
+mod results;
 mod scenario;
 mod service;
+mod snapshot;
+mod sqlite;
+mod stage;
+mod throughput;
 mod tracker;
 mod worker;
 
@@ -36,7 +49,7 @@ use crate::options::Options;
 use crate::options::Role;
 use crate::options::Scenario;
 use crate::options::StoreChoice;
-use crate::scenario::Results;
+use crate::results::Results;
 
 /// As in the service, so that the bare limit is that of the same code.
 #[global_allocator]
@@ -68,44 +81,52 @@ pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Takes orders in a role, on one thread.
+/// Takes orders in a role: on one thread, but for what stands for the service.
 fn play(role: Role, options: &Options) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match role {
-        Role::Receiver => runtime.block_on(receiver::run()),
-        Role::Bare => runtime.block_on(bare::run()),
-        Role::Load => {
-            let service = options.service.clone().unwrap_or_default();
-            runtime.block_on(load::run(service, options.grpc_connections))
-        }
+    if role == Role::Empty {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        return runtime.block_on(empty::run());
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match role {
+            Role::Receiver => receiver::run().await,
+            Role::Bare => bare::run().await,
+            Role::Load => {
+                let service = options.service.clone().unwrap_or_default();
+                load::run(service, options.grpc_connections).await
+            }
+            Role::Empty => empty::run().await,
+        }
+    })
 }
 
-/// Measures what is asked for and prints it. `false`: deliveries were lost.
+/// Measures what is asked for and prints it. `false`: deliveries were lost, or
+/// something could not be measured.
 fn measure(options: Options) -> anyhow::Result<bool> {
     if options.repeat == 0 || options.payload_bytes < payload::BYTES_MIN {
         bail!("--repeat is 1 or more, --payload-bytes {} or more", payload::BYTES_MIN);
     }
     let mut results = Results::default();
-    let (store, scenario) = (options.store, options.scenario);
+    let stores: &[Store] = match options.store {
+        StoreChoice::Sqlite => &[Store::Sqlite],
+        StoreChoice::Postgres => &[Store::Postgres],
+        StoreChoice::Both => &[Store::Sqlite, Store::Postgres],
+    };
+    let (bare, quick) = (options.scenario.contains(&Scenario::Bare), options.quick);
+    let only_bare = options.scenario.iter().all(|scenario| *scenario == Scenario::Bare);
     let mut bench = Bench::new(options)?;
-    if scenario == Scenario::Bare {
-        scenario::bare(&mut bench, &mut results)?;
-    } else {
-        let stores: &[Store] = match store {
-            StoreChoice::Sqlite => &[Store::Sqlite],
-            StoreChoice::Postgres => &[Store::Postgres],
-            StoreChoice::Both => &[Store::Sqlite, Store::Postgres],
-        };
-        for store in stores {
-            if !scenario::on_store(&mut bench, *store, &mut results)? {
-                eprintln!("!!! {} IS NOT INSTALLED AND NOT MEASURED !!!", store.name());
-            }
+    if bare {
+        throughput::bare(&mut bench, &mut results)?;
+    }
+    for store in stores.iter().filter(|_| !only_bare) {
+        if !scenario::on_store(&mut bench, *store, &mut results)? {
+            eprintln!("!!! {} IS NOT INSTALLED AND NOT MEASURED !!!", store.name());
         }
     }
-    report::print(&results, &machine::describe(results.postgres.as_deref()));
+    report::print(&results, &machine::describe(results.postgres.as_deref()), quick);
     if 0 < results.lost {
         println!("\n{} accepted deliveries never arrived", results.lost);
     }
-    Ok(results.lost == 0)
+    Ok(results.lost == 0 && results.failures.is_empty())
 }

@@ -1,12 +1,17 @@
 //! One measurement: from the first publish to the last arrival, everything counted.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use anyhow::bail;
 
+use crate::audience::Audience;
+use crate::audience::ONE;
 use crate::cpu::Watched;
+use crate::memory;
+use crate::memory::Resident;
 use crate::options::Options;
 use crate::options::Role;
 use crate::pause;
@@ -16,7 +21,7 @@ use crate::protocol::Quantiles;
 use crate::protocol::Sent;
 use crate::protocol::Style;
 use crate::protocol::Tally;
-use crate::service::Service;
+use crate::stage::Stage;
 use crate::worker::Worker;
 
 /// How often the receiver is asked whether all has arrived.
@@ -38,8 +43,10 @@ pub(crate) struct Figures {
     pub(crate) arrival: Quantiles,
     /// From publish to OK.
     pub(crate) answer: Quantiles,
-    /// Microseconds per delivery, by process.
+    /// Microseconds per delivery, by process; per event where none makes a delivery.
     pub(crate) cpu_us: Vec<(&'static str, f64)>,
+    /// Of the service, where there is one.
+    pub(crate) resident: Option<Resident>,
     /// Deliveries that arrived, each counted once.
     pub(crate) delivered: u64,
     /// Accepted and never seen.
@@ -48,6 +55,24 @@ pub(crate) struct Figures {
     pub(crate) duplicates: u64,
     /// Calls turned away and made again.
     pub(crate) refused: u64,
+}
+
+/// How much is published.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Extent {
+    /// No call starts later than this.
+    Seconds(f64),
+    /// So many events.
+    Events(u64),
+}
+
+/// What is counted beside what is sent.
+struct Watching {
+    processes: Vec<Watched>,
+    /// Whose memory.
+    service: Option<u32>,
+    /// Deliveries of each event.
+    fan_out: u32,
 }
 
 /// The receiver, and what is asked of it.
@@ -64,24 +89,17 @@ impl Bench {
         Ok(Bench { options, receiver: Worker::start(Role::Receiver, &[])?, run: 0 })
     }
 
-    /// A load generator for `service`, whose events go to the receiver.
-    pub(crate) fn load(&self, service: &Service) -> anyhow::Result<Worker> {
-        let connections = self.options.grpc_connections.to_string();
-        let arguments = ["--service", &service.address, "--grpc-connections", &connections];
-        let mut load = Worker::start(Role::Load, &arguments)?;
-        load.tell(&Order::Subscribe { url: self.url()? })?;
-        Ok(load)
-    }
-
     /// The client alone, warmed up first.
     pub(crate) fn bare(&mut self) -> anyhow::Result<Figures> {
         let mut client = Worker::start(Role::Bare, &[])?;
         let own = Watched { name: "client", pid: client.pid(), family: false };
-        let (url, payload_bytes) = (self.url()?, self.options.payload_bytes);
+        let url = ONE.at("http", self.door()?).urls.swap_remove(0);
+        let payload_bytes = self.options.payload_bytes;
         for seconds in [WARM_UP_SECONDS / 2.0, self.options.seconds] {
-            let run = self.begin()?;
+            let run = self.begin(ONE.fan_out)?;
             let order = Order::Post { url: url.clone(), run, seconds, payload_bytes };
-            let found = self.measure(&mut client, &order, vec![own.clone()])?;
+            let watching = Watching { processes: vec![own.clone()], service: None, fan_out: 1 };
+            let found = self.measure(&mut client, &order, watching)?;
             if seconds >= self.options.seconds {
                 return Ok(found);
             }
@@ -92,55 +110,123 @@ impl Bench {
     /// Lets the service run without counting.
     pub(crate) fn warm_up(
         &mut self,
-        service: &Service,
-        load: &mut Worker,
+        stage: &mut Stage,
+        audience: Audience,
         style: Style,
     ) -> anyhow::Result<()> {
-        self.publish(service, load, style, Some(WARM_UP_SECONDS), None).map(drop)
+        self.publish(stage, audience, style, Extent::Seconds(WARM_UP_SECONDS)).map(drop)
     }
 
-    /// Publishes for a time or for a number of events, and waits until all arrived.
+    /// Publishes, and waits until all arrived.
     pub(crate) fn publish(
         &mut self,
-        service: &Service,
-        load: &mut Worker,
+        stage: &mut Stage,
+        audience: Audience,
         style: Style,
-        seconds: Option<f64>,
-        events: Option<u64>,
+        extent: Extent,
     ) -> anyhow::Result<Figures> {
-        let run = self.begin()?;
+        let run = self.begin(audience.fan_out)?;
+        let order = self.order(run, audience, style, extent);
+        let service = Some(stage.service.pid());
+        let mut watching =
+            Watching { processes: stage.service.watched(), service, fan_out: audience.fan_out };
+        watching.processes.push(watched("load", &stage.load));
+        stage.service.database.settle()?;
+        self.measure(&mut stage.load, &order, watching)
+    }
+
+    /// Publishes what never arrives, or when nobody waits for it.
+    pub(crate) fn publish_only(
+        &mut self,
+        stage: &mut Stage,
+        audience: Audience,
+        style: Style,
+        extent: Extent,
+    ) -> anyhow::Result<Sent> {
+        let run = self.begin(audience.fan_out)?;
+        let sent = stage.load.send(&self.order(run, audience, style, extent))?;
+        accepted(&sent)?;
+        Ok(sent)
+    }
+
+    /// Publishes to the handler that does nothing.
+    pub(crate) fn call_empty(
+        &mut self,
+        server: &Worker,
+        load: &mut Worker,
+        audience: Audience,
+        style: Style,
+    ) -> anyhow::Result<Figures> {
+        let run = self.begin(audience.fan_out)?;
+        let order = self.order(run, audience, style, Extent::Seconds(self.options.seconds));
+        let processes = vec![watched("empty", server), watched("load", load)];
+        let watching = Watching { processes, service: None, fan_out: audience.fan_out };
+        self.measure(load, &order, watching)
+    }
+
+    /// Where the receiver listens in the clear.
+    pub(crate) fn door(&self) -> anyhow::Result<SocketAddr> {
+        self.receiver.doors.plain.context("a receiver has an address")
+    }
+
+    /// Where it listens with TLS.
+    pub(crate) fn secure_door(&self) -> anyhow::Result<SocketAddr> {
+        self.receiver.doors.secure.context("a receiver has an address with TLS")
+    }
+
+    /// Whose certificate the receiver shows, as PEM.
+    pub(crate) fn authority(&self) -> &str {
+        &self.receiver.doors.authority
+    }
+
+    fn order(&self, run: u32, audience: Audience, style: Style, extent: Extent) -> Order {
         let Options { payload_bytes, own_ids, .. } = self.options;
-        let publishing = Publishing { run, style, seconds, events, payload_bytes, own_ids };
-        let mut watched = service.watched();
-        watched.push(Watched { name: "load", pid: load.pid(), family: false });
-        service.database.settle()?;
-        self.measure(load, &Order::Publish(publishing), watched)
+        let (seconds, events) = match extent {
+            Extent::Seconds(seconds) => (Some(seconds), None),
+            Extent::Events(events) => (None, Some(events)),
+        };
+        Order::Publish(Publishing {
+            run,
+            organization: audience.organization.to_owned(),
+            event_type: audience.event_type.to_owned(),
+            fan_out: audience.fan_out,
+            style,
+            seconds,
+            events,
+            payload_bytes,
+            own_ids,
+        })
     }
 
     fn measure(
         &mut self,
         sender: &mut Worker,
         order: &Order,
-        mut watched: Vec<Watched>,
+        watching: Watching,
     ) -> anyhow::Result<Figures> {
-        watched.push(Watched { name: "receiver", pid: self.receiver.pid(), family: false });
-        let before: Vec<Duration> = watched.iter().map(Watched::used).collect();
+        let Watching { mut processes, service, fan_out } = watching;
+        processes.push(watched("receiver", &self.receiver));
+        service.map(memory::forget_peak).transpose()?;
+        let before: Vec<Duration> = processes.iter().map(Watched::used).collect();
         let sent = sender.send(order)?;
-        let tally = self.all_arrived(&sent)?;
+        let expected = sent.accepted * u64::from(fan_out);
+        let tally = self.all_arrived(expected)?;
         pause(SETTLE);
-        let used = watched.iter().zip(before);
+        let counted = if fan_out == 0 { sent.accepted } else { tally.unique };
+        let used = processes.iter().zip(before);
         let used = used.map(|(watched, before)| {
             let used = watched.used().saturating_sub(before);
-            (watched.name, used.as_secs_f64() * 1e6 / float(tally.unique.max(1)))
+            (watched.name, used.as_secs_f64() * 1e6 / float(counted.max(1)))
         });
-        figures(&sent, &tally, used.collect())
+        let resident = service.map(memory::resident).transpose()?;
+        figures(&sent, &tally, expected, used.collect(), resident)
     }
 
-    /// Waits until as many have arrived as were accepted, or nothing comes any more.
-    fn all_arrived(&mut self, sent: &Sent) -> anyhow::Result<Tally> {
+    /// Waits until as many have arrived as must, or nothing comes any more.
+    fn all_arrived(&mut self, expected: u64) -> anyhow::Result<Tally> {
         let mut tally = self.receiver.tally()?;
         let mut progress = Instant::now();
-        while tally.unique < sent.accepted && progress.elapsed() < STALL {
+        while tally.unique < expected && progress.elapsed() < STALL {
             pause(LOOK_EVERY);
             let later = self.receiver.tally()?;
             if tally.unique < later.unique {
@@ -153,27 +239,33 @@ impl Bench {
         self.receiver.tally()
     }
 
-    fn begin(&mut self) -> anyhow::Result<u32> {
+    fn begin(&mut self, fan_out: u32) -> anyhow::Result<u32> {
         self.run += 1;
-        self.receiver.tell(&Order::Begin { run: self.run })?;
+        self.receiver.tell(&Order::Begin { run: self.run, fan_out })?;
         Ok(self.run)
     }
+}
 
-    fn url(&self) -> anyhow::Result<String> {
-        let address = self.receiver.address.context("a receiver has an address")?;
-        Ok(format!("http://{address}/hook"))
+fn watched(name: &'static str, worker: &Worker) -> Watched {
+    Watched { name, pid: worker.pid(), family: false }
+}
+
+fn accepted(sent: &Sent) -> anyhow::Result<()> {
+    if 0 < sent.failed {
+        bail!("{} events failed: {}", sent.failed, sent.trouble);
     }
+    Ok(())
 }
 
 fn figures(
     sent: &Sent,
     tally: &Tally,
+    expected: u64,
     cpu_us: Vec<(&'static str, f64)>,
+    resident: Option<Resident>,
 ) -> anyhow::Result<Figures> {
-    if 0 < sent.failed {
-        bail!("{} events failed: {}", sent.failed, sent.trouble);
-    }
-    if tally.unique == 0 {
+    accepted(sent)?;
+    if sent.accepted == 0 || (tally.unique == 0 && 0 < expected) {
         bail!("nothing arrived");
     }
     let per_second = |count: u64, until: u64| {
@@ -185,8 +277,9 @@ fn figures(
         arrival: tally.latency,
         answer: sent.latency,
         cpu_us,
+        resident,
         delivered: tally.unique,
-        lost: sent.accepted.saturating_sub(tally.unique),
+        lost: expected.saturating_sub(tally.unique),
         duplicates: tally.duplicates,
         refused: sent.refused,
     })

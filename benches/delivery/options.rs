@@ -3,27 +3,37 @@
 use clap::Parser;
 use clap::ValueEnum;
 
+use crate::measure::Extent;
+use crate::protocol::Style;
+
 /// Connections to the receiver, with and without the service between.
 pub(crate) const CONNECTIONS: u32 = 64;
 
-/// Measures deliveries per second, latency and CPU against the bare limit.
+/// Measures deliveries per second, latency, CPU and memory, each beside its target.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "delivery")]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct Options {
     /// The database behind the service.
     #[arg(long, value_enum, default_value = "both")]
     pub(crate) store: StoreChoice,
-    /// What to measure.
-    #[arg(long, value_enum, default_value = "all")]
-    pub(crate) scenario: Scenario,
+    /// What to measure; several are separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "all")]
+    pub(crate) scenario: Vec<Scenario>,
+    /// One short measurement of each and little growth: shows that everything works.
+    #[arg(long)]
+    pub(crate) quick: bool,
     /// Length of one measurement of the throughput.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 5.0, default_value_if("quick", "true", "2"))]
     pub(crate) seconds: f64,
     /// Length of one measurement at the steady rate.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, default_value_if("quick", "true", "4"))]
     pub(crate) steady_seconds: f64,
+    /// How long the snapshot scenario holds its transaction open.
+    #[arg(long, default_value_t = 30.0, default_value_if("quick", "true", "6"))]
+    pub(crate) snapshot_seconds: f64,
     /// Measurements of each kind; the table has their medians.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5, default_value_if("quick", "true", "1"))]
     pub(crate) repeat: u32,
     /// Size of a payload.
     #[arg(long, default_value_t = 1024)]
@@ -35,7 +45,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 8)]
     pub(crate) calls: u32,
     /// Callers of the unary scenario.
-    #[arg(long, value_delimiter = ',', default_value = "64,256")]
+    #[arg(long, value_delimiter = ',', default_value = "256")]
     pub(crate) clients: Vec<u32>,
     /// Connections of the load generator to the service.
     #[arg(long, default_value_t = 4)]
@@ -44,8 +54,14 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 200)]
     pub(crate) rate: u32,
     /// Settled deliveries in the database of the history scenario.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 5_000_000, default_value_if("quick", "true", "200000"))]
     pub(crate) history: u64,
+    /// Deliveries that wait for a dead receiver in the pending scenario.
+    #[arg(long, default_value_t = 1_000_000, default_value_if("quick", "true", "100000"))]
+    pub(crate) pending: u64,
+    /// Organizations, of ten subscriptions each, of the organizations scenario.
+    #[arg(long, default_value_t = 10_000, default_value_if("quick", "true", "1000"))]
+    pub(crate) organizations: u64,
     /// Give every event an id of the publisher's own.
     #[arg(long)]
     pub(crate) own_ids: bool,
@@ -82,15 +98,27 @@ pub(crate) enum StoreChoice {
 pub(crate) enum Scenario {
     /// The client alone.
     Bare,
+    /// One event a call at a fixed rate.
+    Steady,
     /// Batches, as fast as they are taken.
     Batched,
     /// One event a call, as fast as they are taken.
     Unary,
-    /// One event a call at a fixed rate.
-    Steady,
-    /// Batches into an empty database and into one with a history.
+    /// Batches of events that go to ten subscriptions each.
+    FanOut,
+    /// Batches over HTTPS beside batches over HTTP.
+    Https,
+    /// One event a call, beside a handler that does nothing.
+    Intake,
+    /// Batches while somebody holds a transaction open; PostgreSQL only.
+    Snapshot,
+    /// Batches and the steady rate with many settled deliveries.
     History,
-    /// Each of them.
+    /// The same with many pending ones; then hostile receivers as well.
+    Pending,
+    /// The same with many organizations and subscriptions.
+    Organizations,
+    /// Each of them, but for the client alone, which is measured beside the others.
     All,
 }
 
@@ -103,12 +131,29 @@ pub(crate) enum Role {
     Load,
     /// Posts without a service.
     Bare,
+    /// Answers without doing anything.
+    Empty,
 }
 
-impl Scenario {
-    /// Whether `part` is asked for.
-    pub(crate) fn holds(self, part: Scenario) -> bool {
-        self == part || self == Scenario::All
+impl Options {
+    /// Whether a scenario on a store is asked for.
+    pub(crate) fn asks_for(&self, scenario: Scenario) -> bool {
+        self.scenario.contains(&scenario) || self.scenario.contains(&Scenario::All)
+    }
+
+    /// Batches, as fast as they are taken.
+    pub(crate) fn batches(&self) -> Style {
+        Style::Closed { callers: self.calls, batch: self.batch }
+    }
+
+    /// One event a call, at the steady rate.
+    pub(crate) fn steady(&self) -> Style {
+        Style::Open { per_second: self.rate }
+    }
+
+    /// One measurement of the throughput.
+    pub(crate) fn extent(&self) -> Extent {
+        Extent::Seconds(self.seconds)
     }
 }
 
@@ -119,6 +164,7 @@ impl Role {
             Role::Receiver => "receiver",
             Role::Load => "load",
             Role::Bare => "bare",
+            Role::Empty => "empty",
         }
     }
 }

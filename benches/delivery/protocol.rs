@@ -13,12 +13,13 @@ use tokio::sync::mpsc;
 /// What a child is to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Receiver: forget everything, count this run from now on.
-    Begin { run: u32 },
+    /// Receiver: forget everything, count this run from now on, in which each event
+    /// comes once by each of so many subscriptions.
+    Begin { run: u32, fan_out: u32 },
     /// Receiver: say what has arrived.
     Tally,
-    /// Load: make the one subscription, whose endpoint is this URL.
-    Subscribe { url: String },
+    /// Load: make a subscription for each URL.
+    Subscribe(Subscribing),
     /// Load: publish events.
     Publish(Publishing),
     /// Bare: post signed bodies to this URL.
@@ -28,8 +29,8 @@ pub(crate) enum Order {
 /// What a child has done.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// It waits for orders; the receiver at this address.
-    Ready { address: Option<SocketAddr> },
+    /// It waits for orders, and here for requests.
+    Ready(Doors),
     /// Nothing to tell.
     Done,
     /// Of the receiver.
@@ -40,11 +41,39 @@ pub(crate) enum Answer {
     Failed(String),
 }
 
+/// Where a child listens, if it does.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Doors {
+    /// In the clear.
+    pub(crate) plain: Option<SocketAddr>,
+    /// With TLS.
+    pub(crate) secure: Option<SocketAddr>,
+    /// Who vouches for the secure one: a certificate as PEM.
+    pub(crate) authority: String,
+}
+
+/// Subscriptions that differ in nothing but their URLs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Subscribing {
+    /// Whose.
+    pub(crate) organization: String,
+    /// Which events.
+    pub(crate) event_pattern: String,
+    /// One for each of them.
+    pub(crate) urls: Vec<String>,
+}
+
 /// One stretch of publishing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Publishing {
     /// Marks the payloads, so that stragglers of another run are told apart.
     pub(crate) run: u32,
+    /// Whose events.
+    pub(crate) organization: String,
+    /// What happened.
+    pub(crate) event_type: String,
+    /// Deliveries that each event must make.
+    pub(crate) fan_out: u32,
     /// In which calls.
     pub(crate) style: Style,
     /// No call starts later than this; `None`: until `events` are published.
@@ -69,9 +98,9 @@ pub(crate) enum Style {
 /// What arrived at the receiver in this run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
-    /// Requests whose event had not been seen.
+    /// Requests whose delivery had not been seen.
     pub(crate) unique: u64,
-    /// Requests whose event had been seen.
+    /// Requests whose delivery had been seen.
     pub(crate) duplicates: u64,
     /// Requests of another run, or that could not be read.
     pub(crate) strays: u64,

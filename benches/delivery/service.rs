@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -23,11 +24,15 @@ use crate::pause;
 
 /// What it prints once it takes calls; the address follows.
 const READY: &str = "hookward is serving gRPC on ";
-const START_MAX: Duration = Duration::from_secs(30);
+/// Time to read a full database's subscriptions is in it.
+const START_MAX: Duration = Duration::from_mins(1);
 const STOP_MAX: Duration = Duration::from_secs(40);
+/// File of the receiver's authority, in the service's folder.
+const AUTHORITY: &str = "authority.pem";
 
 /// A running service with a database of its own. Dropping it stops it.
 pub(crate) struct Service {
+    program: PathBuf,
     child: Child,
     /// Which store it runs on.
     pub(crate) store: Store,
@@ -40,40 +45,49 @@ pub(crate) struct Service {
 
 impl Service {
     /// Starts it on an empty database; `None`: that store is not installed.
-    pub(crate) fn start(options: &Options, store: Store) -> anyhow::Result<Option<Service>> {
+    /// `authority` is whose certificates it trusts, as PEM.
+    pub(crate) fn start(
+        options: &Options,
+        store: Store,
+        authority: &str,
+    ) -> anyhow::Result<Option<Service>> {
         let folder = tempfile::Builder::new().prefix("hookward-bench-").tempdir()?;
         let Some(database) = store.database(folder.path())? else { return Ok(None) };
         let built = Path::new(env!("CARGO_BIN_EXE_hookward")).to_owned();
         let program = options.server.clone().unwrap_or(built);
-        let url = ["--database-url", &database.url];
         if store == Store::Postgres {
-            let migrated = command(&program).arg("migrate").args(url).output()?;
+            let mut migrate = command(&program);
+            let migrated = migrate.args(["migrate", "--database-url", &database.url]).output()?;
             if !migrated.status.success() {
                 bail!("migrate: {}", String::from_utf8_lossy(&migrated.stderr));
             }
         }
-        let log = folder.path().join("log");
-        let mut command = command(&program);
-        command.arg("serve").args(url).current_dir(folder.path());
-        command.args(["--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
-        command.args(["--egress-allow", "127.0.0.1/32"]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
-        let mut child = command.spawn().context("cannot start hookward")?;
-        let address = match address(&mut child) {
-            Ok(address) => address,
-            Err(error) => {
-                // It may have ended already.
-                let _ = child.kill();
-                let said = std::fs::read_to_string(&log).unwrap_or_default();
-                bail!("{error:#}\n{said}");
-            }
-        };
-        Ok(Some(Service { child, store, address, database, folder: Some(folder) }))
+        std::fs::write(folder.path().join(AUTHORITY), authority)?;
+        let (child, address) = serve(&program, &database, folder.path())?;
+        Ok(Some(Service { program, child, store, address, database, folder: Some(folder) }))
+    }
+
+    /// Stops it in good order, lets `work` have the database for itself, and starts it
+    /// again, at another address.
+    pub(crate) fn restart_after(
+        &mut self,
+        work: impl FnOnce(&Database) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.stop();
+        work(&self.database)?;
+        let folder = self.folder.as_ref().context("it is kept at the end only")?;
+        (self.child, self.address) = serve(&self.program, &self.database, folder.path())?;
+        Ok(())
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The processes whose CPU time it costs.
     pub(crate) fn watched(&self) -> Vec<Watched> {
-        let own = Watched { name: "hookward", pid: self.child.id(), family: false };
+        let own = Watched { name: "hookward", pid: self.pid(), family: false };
         std::iter::once(own).chain(self.database.server.clone()).collect()
     }
 
@@ -83,19 +97,51 @@ impl Service {
             eprintln!("kept: {}", folder.keep().display());
         }
     }
-}
 
-impl Drop for Service {
-    fn drop(&mut self) {
+    /// Ends it without a word: it would wait for receivers that never answer.
+    pub(crate) fn kill(&mut self) {
         // All of it as well as it goes: what is left is a temporary folder.
-        let pid = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn stop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let pid = self.child.id().to_string();
+            let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        }
         let until = Instant::now() + STOP_MAX;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
             pause(Duration::from_millis(20));
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Starts the command; its process and its address.
+fn serve(program: &Path, database: &Database, folder: &Path) -> anyhow::Result<(Child, String)> {
+    let log = folder.join("log");
+    let mut command = command(program);
+    command.args(["serve", "--database-url", &database.url]).current_dir(folder);
+    command.args(["--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--egress-allow", "127.0.0.1/32", "--egress-ca", AUTHORITY]);
+    let log_file = File::options().create(true).append(true).open(&log)?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);
+    let mut child = command.spawn().context("cannot start hookward")?;
+    match address(&mut child) {
+        Ok(address) => Ok((child, address)),
+        Err(error) => {
+            // It may have ended already.
+            let _ = child.kill();
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            bail!("{error:#}\n{said}");
+        }
     }
 }
 

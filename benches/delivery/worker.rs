@@ -3,7 +3,6 @@
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::process::Child;
 use std::process::ChildStdin;
 use std::process::ChildStdout;
@@ -15,6 +14,7 @@ use anyhow::bail;
 
 use crate::options::Role;
 use crate::protocol::Answer;
+use crate::protocol::Doors;
 use crate::protocol::Order;
 use crate::protocol::Sent;
 use crate::protocol::Tally;
@@ -26,7 +26,7 @@ pub(crate) struct Worker {
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
     /// Where it listens, if it does.
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) doors: Doors,
 }
 
 impl Worker {
@@ -38,9 +38,9 @@ impl Worker {
         let mut child = command.spawn()?;
         let orders = child.stdin.take().context("a pipe was asked for")?;
         let answers = BufReader::new(child.stdout.take().context("a pipe was asked for")?);
-        let mut worker = Worker { role, child, orders, answers, address: None };
+        let mut worker = Worker { role, child, orders, answers, doors: Doors::default() };
         match worker.hear()? {
-            Answer::Ready { address } => worker.address = address,
+            Answer::Ready(doors) => worker.doors = doors,
             other => bail!("{} says {other:?}", role.name()),
         }
         Ok(worker)

@@ -1,0 +1,57 @@
+//! What every scenario plays on: one service and one load generator.
+
+use anyhow::Context as _;
+
+use crate::audience::Audience;
+use crate::database::Database;
+use crate::database::Store;
+use crate::measure::Bench;
+use crate::options::Options;
+use crate::options::Role;
+use crate::protocol::Order;
+use crate::protocol::Subscribing;
+use crate::service::Service;
+use crate::worker::Worker;
+
+/// A service with an empty database, and who publishes to it.
+pub(crate) struct Stage {
+    pub(crate) service: Service,
+    pub(crate) load: Worker,
+}
+
+impl Stage {
+    /// Sets it up; `None`: that store is not installed.
+    pub(crate) fn set(bench: &Bench, store: Store) -> anyhow::Result<Option<Stage>> {
+        let service = Service::start(&bench.options, store, bench.authority())?;
+        let Some(service) = service else { return Ok(None) };
+        let load = load(&bench.options, &service.address)?;
+        Ok(Some(Stage { service, load }))
+    }
+
+    /// Makes an audience's subscriptions, at the receiver's plain door.
+    pub(crate) fn subscribe(&mut self, bench: &Bench, audience: Audience) -> anyhow::Result<()> {
+        self.subscribe_at(audience.at("http", bench.door()?))
+    }
+
+    /// Makes subscriptions.
+    pub(crate) fn subscribe_at(&mut self, wanted: Subscribing) -> anyhow::Result<()> {
+        self.load.tell(&Order::Subscribe(wanted)).context("subscribing")
+    }
+
+    /// Stops the service, lets `work` have its database, and goes on.
+    pub(crate) fn restart_after(
+        &mut self,
+        bench: &Bench,
+        work: impl FnOnce(&Database) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.service.restart_after(work)?;
+        self.load = load(&bench.options, &self.service.address)?;
+        Ok(())
+    }
+}
+
+/// A load generator that is connected to this address.
+pub(crate) fn load(options: &Options, address: &str) -> anyhow::Result<Worker> {
+    let connections = options.grpc_connections.to_string();
+    Worker::start(Role::Load, &["--service", address, "--grpc-connections", &connections])
+}

@@ -38,8 +38,8 @@ pub(crate) async fn finished(world: &World) -> Duration {
             return begin.elapsed();
         }
         if FINISHED_WITHIN < begin.elapsed() {
-            let some: Vec<_> = open.iter().take(5).collect();
-            world.ledger.broken(format!("{} deliveries are still open: {some:#?}", open.len()));
+            let some: Vec<_> = open.iter().take(5).map(|one| &one.id).collect();
+            world.ledger.broken(format!("{} deliveries are still open: {some:?}", open.len()));
             return begin.elapsed();
         }
         tokio::time::sleep(LOOK_EVERY).await;

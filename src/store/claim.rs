@@ -152,8 +152,12 @@ impl Store {
         let mut rows = if self.is_shared() {
             let subscriptions: Vec<i64> = wanted.iter().map(|(key, _)| key.0).collect();
             let rows: Vec<i64> = wanted.iter().map(|(_, rows)| i64::from(*rows)).collect();
-            let values =
-                vec![number(fence), fence.incarnation.into(), subscriptions.into(), rows.into()];
+            let values = vec![
+                number(fence).into(),
+                fence.incarnation.into(),
+                subscriptions.into(),
+                rows.into(),
+            ];
             let sql = CLAIM_POSTGRES.replace("{most}", &CLAIM_ROWS.to_string());
             self.write().query_all_raw(self.statement(&sql, values)).await?
         } else {

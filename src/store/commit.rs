@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::{ConnectionTrait, Value, sqlx};
 
-use super::engine::column;
+use super::engine::{ALONE_MAX, column};
 use super::link::Transaction;
 use super::replica::number;
-use super::row;
+use super::row::{self, EventColumns};
 use super::{Fence, Store, StoreError};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
@@ -97,7 +97,8 @@ const COMMIT_POSTGRES: &str = "
     ),
     parked AS (
         INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts, takeovers, last_chance)
-        SELECT u.subscription, u.event, {now}, 0, 0, 0, 0, false
+        SELECT u.subscription, u.event, (extract(epoch FROM clock_timestamp()) * 1000000)::int8,
+            0, 0, 0, 0, false
         FROM table_is_current, unnest($9::int8[], $10::int8[]) u (subscription, event)
     )
     INSERT INTO event (key, organization_id, account_id, event_id, event_type, occur_time,
@@ -107,6 +108,12 @@ const COMMIT_POSTGRES: &str = "
         unnest($11::int8[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int8[],
             $17::int8[], $18::int8[], $19::text[], $20::int2[], $21::int4[], $22::bytea[],
             $23::text[], $24::text[], $25::text[], $26::text[], $27::bytea[]) u";
+
+/// What a small batch on SQLite is inserted under: the routing clock and the fence, as in
+/// [`COMMIT_POSTGRES`].
+const COMMIT_ALONE_SQLITE: &str = "
+    WHERE (SELECT version FROM routing_clock) = ?
+      AND EXISTS (SELECT 1 FROM replica WHERE number = ? AND incarnation = ? AND commit_floor <= ?)";
 
 const EVENT_COLUMNS: &str = "INSERT INTO event (key, organization_id, account_id, event_id,
     event_type, occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
@@ -139,24 +146,22 @@ impl Store {
     }
 
     async fn commit_postgres(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
-        let mut values =
-            vec![number(batch.fence), batch.fence.incarnation.into(), batch.routing_version.into()];
         let ids = ids(batch.events);
-        values.extend([
-            ids.iter().map(|id| id.0.clone()).collect::<Vec<String>>().into(),
-            ids.iter().map(|id| id.1.clone()).collect::<Vec<String>>().into(),
-            ids.iter().map(|id| id.2).collect::<Vec<i64>>().into(),
-            ids.iter().map(|id| id.3.clone()).collect::<Vec<Vec<u8>>>().into(),
-            ids.iter().map(|id| id.4).collect::<Vec<i32>>().into(),
-        ]);
         let parked = parked(batch.events);
-        values.extend([
-            parked.iter().map(|key| key.subscription.0).collect::<Vec<i64>>().into(),
-            parked.iter().map(|key| key.event.0).collect::<Vec<i64>>().into(),
-        ]);
-        values.extend(row::event_arrays(batch.events));
-        let result = self.write().execute_raw(self.statement(COMMIT_POSTGRES, values)).await?;
-        if result.rows_affected() == u64::try_from(batch.events.len()).unwrap_or(u64::MAX) {
+        let columns = EventColumns::of(batch.events);
+        let query = sqlx::query(COMMIT_POSTGRES)
+            .bind(number(batch.fence))
+            .bind(batch.fence.incarnation)
+            .bind(batch.routing_version)
+            .bind(ids.iter().map(|id| id.0).collect::<Vec<&str>>())
+            .bind(ids.iter().map(|id| id.1).collect::<Vec<&str>>())
+            .bind(ids.iter().map(|id| id.2).collect::<Vec<i64>>())
+            .bind(ids.iter().map(|id| id.3).collect::<Vec<&[u8]>>())
+            .bind(ids.iter().map(|id| id.4).collect::<Vec<i32>>())
+            .bind(parked.iter().map(|key| key.subscription.0).collect::<Vec<i64>>())
+            .bind(parked.iter().map(|key| key.event.0).collect::<Vec<i64>>());
+        let stored = self.execute_postgres(columns.bind(query)).await?;
+        if stored == u64::try_from(batch.events.len()).unwrap_or(u64::MAX) {
             return Ok(Committed::Stored);
         }
         if self.is_registered(batch.fence).await? {
@@ -167,6 +172,10 @@ impl Store {
     }
 
     async fn commit_sqlite(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
+        let plain = |row: &NewEventRow| row.content_hash.is_none() && row.parked.is_empty();
+        if batch.events.len() <= ALONE_MAX && batch.events.iter().all(plain) {
+            return self.commit_alone(batch).await;
+        }
         let transaction = self.begin().await?;
         self.hold(&transaction, batch.fence).await?;
         if self.is_over(&transaction, batch).await? {
@@ -202,8 +211,30 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let first = batch.events.first().map_or(0, |row| row.event.summary.key.0);
         let sql = "SELECT 1 FROM replica WHERE number = $1 AND commit_floor > $2";
-        let floor = self.statement(sql, vec![number(batch.fence), first.into()]);
+        let floor = self.statement(sql, vec![number(batch.fence).into(), first.into()]);
         Ok(transaction.query_one_raw(floor).await?.is_some())
+    }
+
+    /// A few events and nothing beside them, in one statement.
+    async fn commit_alone(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
+        let rows = batch.events.iter().map(row::event_values).collect();
+        let fence = batch.fence;
+        let first = batch.events.first().map_or(0, |row| row.event.summary.key.0);
+        let current = vec![
+            batch.routing_version.into(),
+            number(fence).into(),
+            fence.incarnation.into(),
+            first.into(),
+        ];
+        let stored = self.insert_alone(EVENT_COLUMNS, rows, COMMIT_ALONE_SQLITE, current).await?;
+        if stored != 0 {
+            return Ok(Committed::Stored);
+        }
+        if self.is_registered(fence).await? {
+            Ok(Committed::RoutingMoved)
+        } else {
+            Err(StoreError::Fenced)
+        }
     }
 
     /// The events that the publishers' ids name, of those asked for.
@@ -325,19 +356,17 @@ fn parked(events: &[NewEventRow]) -> Vec<DeliveryKey> {
     events.iter().flat_map(of).collect()
 }
 
-type IdRow = (String, String, i64, Vec<u8>, i32);
+type IdRow<'a> = (&'a str, &'a str, i64, &'a [u8], i32);
 
 /// Rows of `event_key` for the events whose publishers chose an id, sorted.
-fn ids(events: &[NewEventRow]) -> Vec<IdRow> {
-    let row = |row: &NewEventRow| {
+fn ids(events: &[NewEventRow]) -> Vec<IdRow<'_>> {
+    fn row(row: &NewEventRow) -> Option<IdRow<'_>> {
         let summary = &row.event.summary;
+        let hash = row.content_hash.as_ref()?;
         let deliveries = i32::try_from(row.targets.len()).unwrap_or(i32::MAX);
-        row.content_hash.map(|hash| {
-            let organization = summary.organization.as_str().to_owned();
-            (organization, summary.id.clone(), summary.key.0, hash.to_vec(), deliveries)
-        })
-    };
-    let mut rows: Vec<IdRow> = events.iter().filter_map(row).collect();
+        Some((summary.organization.as_str(), &summary.id, summary.key.0, hash, deliveries))
+    }
+    let mut rows: Vec<IdRow<'_>> = events.iter().filter_map(row).collect();
     rows.sort_unstable();
     rows
 }

@@ -1,9 +1,14 @@
 //! Saying one thing in two dialects: placeholders, clocks and many-row inserts.
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Statement, Value, sqlx};
 
 use super::link::{Purpose, Transaction};
 use super::{Store, StoreError};
+
+/// A statement of the hot path, on its way to PostgreSQL: its values are written into
+/// the connection's buffer as they are bound, without a copy of their own.
+pub(super) type PostgresQuery<'q> =
+    sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 /// The database's clock, in microseconds. PostgreSQL's `clock_timestamp()` goes on
 /// inside a transaction; `now()` would stand still.
@@ -14,12 +19,26 @@ const NOW_SQLITE: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";
 /// so few statements are prepared and few are sent.
 pub(super) const ROWS: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
 
+/// Most rows that SQLite takes in one statement of its own. Every statement there is a
+/// trip to the connection's thread and back, so a small group is one trip and not five;
+/// each size up to this is prepared once.
+pub(super) const ALONE_MAX: usize = 16;
+
 impl Store {
     /// `sql` for this engine; `{now}` becomes the database's clock. Both engines
     /// read `$1` as the first value.
     pub(super) fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
         let now = if self.is_shared() { NOW_POSTGRES } else { NOW_SQLITE };
         Statement::from_sql_and_values(self.inner.engine, sql.replace("{now}", now), values)
+    }
+
+    /// Runs a statement of the hot path as its own transaction, and tells how many rows
+    /// it wrote.
+    pub(super) async fn execute_postgres(
+        &self,
+        query: PostgresQuery<'_>,
+    ) -> Result<u64, StoreError> {
+        Ok(self.write().execute_postgres(query).await?)
     }
 
     /// A transaction for writing.
@@ -47,6 +66,25 @@ impl Store {
             inserted += result.rows_affected();
         }
         Ok(inserted)
+    }
+}
+
+impl Store {
+    /// Inserts at most [`ALONE_MAX`] rows, all of the same length, in one statement that
+    /// is its own transaction, and tells how many were inserted: all, or none when the
+    /// condition does not hold. `condition` begins with WHERE and takes `more`. For SQLite.
+    pub(super) async fn insert_alone(
+        &self,
+        head: &str,
+        rows: Vec<Vec<Value>>,
+        condition: &str,
+        more: Vec<Value>,
+    ) -> Result<u64, StoreError> {
+        let Some(columns) = rows.first().map(Vec::len) else { return Ok(0) };
+        let sql =
+            format!("{head} SELECT * FROM ({}) {condition}", placeholders(rows.len(), columns));
+        let values = rows.into_iter().flatten().chain(more).collect();
+        Ok(self.write().execute_raw(self.statement(&sql, values)).await?.rows_affected())
     }
 }
 

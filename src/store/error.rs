@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use sea_orm::{DbErr, RuntimeErr};
+use sea_orm::{DbErr, RuntimeErr, sqlx};
 
 /// Why the store did not do what it was asked. The database's own text stays
 /// inside: it may carry values, so it goes to no caller and no log.
@@ -63,24 +63,24 @@ impl From<DbErr> for StoreError {
                 other => StoreError::Unavailable(kind(&other).into()),
             };
         };
-        match &**inner {
-            sea_orm::sqlx::Error::Database(database) => {
-                from_code(database.code().as_deref().unwrap_or_default())
-            }
-            sea_orm::sqlx::Error::ColumnDecode { .. } | sea_orm::sqlx::Error::Decode(_) => {
-                StoreError::Corrupt("row")
-            }
-            sea_orm::sqlx::Error::PoolTimedOut => {
-                StoreError::Unavailable("no free connection".into())
-            }
-            sea_orm::sqlx::Error::Io(error) if error.kind() == ErrorKind::TimedOut => {
-                StoreError::Unavailable("no answer in time".into())
-            }
-            sea_orm::sqlx::Error::Io(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
-                StoreError::Unavailable("the server only reads".into())
-            }
-            _ => StoreError::Unavailable("connection lost".into()),
+        from_driver(inner)
+    }
+}
+
+fn from_driver(error: &sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::Database(database) => {
+            from_code(database.code().as_deref().unwrap_or_default())
         }
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt("row"),
+        sqlx::Error::PoolTimedOut => StoreError::Unavailable("no free connection".into()),
+        sqlx::Error::Io(error) if error.kind() == ErrorKind::TimedOut => {
+            StoreError::Unavailable("no answer in time".into())
+        }
+        sqlx::Error::Io(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+            StoreError::Unavailable("the server only reads".into())
+        }
+        _ => StoreError::Unavailable("connection lost".into()),
     }
 }
 

@@ -8,7 +8,7 @@ use sea_orm::Statement;
 use sea_orm::sea_query::Values;
 use sea_orm::sqlx::postgres::{PgQueryResult, PgRow, Postgres};
 use sea_orm::sqlx::query::Query;
-use sea_orm::sqlx::{self, AssertSqlSafe, Connection};
+use sea_orm::sqlx::{self, AssertSqlSafe, Connection, IntoArguments};
 use sea_query_sqlx::SqlxValues;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
@@ -69,7 +69,13 @@ impl Lent {
         &mut self,
         statement: Statement,
     ) -> Result<PgQueryResult, sqlx::Error> {
-        let query = query(statement);
+        self.execute_query(query(statement)).await
+    }
+
+    pub(super) async fn execute_query<'q>(
+        &mut self,
+        query: Query<'q, Postgres, impl IntoArguments<Postgres> + 'q>,
+    ) -> Result<PgQueryResult, sqlx::Error> {
         let session = session(&mut self.session)?;
         self.busy = true;
         let answer = query.execute(&mut session.connection);

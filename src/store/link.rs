@@ -16,6 +16,7 @@ use sea_orm::{
 use sea_orm_migration::async_trait;
 use tokio::sync::Mutex;
 
+use super::engine::PostgresQuery;
 use super::lent::Lent;
 use super::server::{Server, Side};
 
@@ -73,6 +74,16 @@ impl Link {
                 Ok(Transaction::Postgres(Mutex::new(lent)))
             }
         }
+    }
+
+    /// Runs a statement of the hot path as its own transaction, and tells how many rows
+    /// it wrote. On PostgreSQL only.
+    pub(super) async fn execute_postgres(&self, query: PostgresQuery<'_>) -> Result<u64, DbErr> {
+        let Link::Postgres(server, side) = self else {
+            return Err(DbErr::Custom("SQLite has statements of its own".into()));
+        };
+        let mut lent = server.lend(*side).await.map_err(failed)?;
+        lent.execute_query(query).await.map(|result| result.rows_affected()).map_err(failed)
     }
 
     /// The server; `None` on SQLite.

@@ -131,7 +131,7 @@ impl Store {
         fence: Fence,
         low_key: EventKey,
     ) -> Result<Heartbeat, StoreError> {
-        let values = vec![number(fence), fence.incarnation.into(), low_key.0.into()];
+        let values = vec![number(fence).into(), fence.incarnation.into(), low_key.0.into()];
         let row = self.write().query_one_raw(self.statement(HEARTBEAT, values)).await?;
         let row = row.ok_or(StoreError::Fenced)?;
         Ok(Heartbeat { now: Timestamp(column(&row, "heartbeat_at")?) })
@@ -143,7 +143,7 @@ impl Store {
     ///
     /// [`StoreError::Unavailable`]: others will notice by themselves.
     pub async fn leave(&self, fence: Fence) -> Result<(), StoreError> {
-        let values = vec![number(fence), fence.incarnation.into()];
+        let values = vec![number(fence).into(), fence.incarnation.into()];
         let sql = "DELETE FROM replica WHERE number = $1 AND incarnation = $2";
         self.write().execute_raw(self.statement(sql, values)).await?;
         Ok(())
@@ -190,7 +190,7 @@ impl Store {
         floor: EventKey,
     ) -> Result<(), StoreError> {
         self.hold_by(transaction, fence, HOLD_ALONE_POSTGRES).await?;
-        let values = vec![number(fence), fence.incarnation.into(), floor.0.into()];
+        let values = vec![number(fence).into(), fence.incarnation.into(), floor.0.into()];
         transaction.execute_raw(self.statement(RAISE_FLOOR, values)).await?;
         Ok(())
     }
@@ -202,21 +202,20 @@ impl Store {
         postgres: &str,
     ) -> Result<(), StoreError> {
         let sql = if self.is_shared() { postgres } else { HOLD_SQLITE };
-        let values = vec![number(fence), fence.incarnation.into()];
+        let values = vec![number(fence).into(), fence.incarnation.into()];
         let row = transaction.query_one_raw(self.statement(sql, values)).await?;
         row.map(drop).ok_or(StoreError::Fenced)
     }
 
     /// Whether the replica is registered now.
     pub(super) async fn is_registered(&self, fence: Fence) -> Result<bool, StoreError> {
-        let number = i16::try_from(fence.replica).unwrap_or(i16::MAX);
-        let row = replica::Entity::find_by_id(number).one(self.write()).await?;
+        let row = replica::Entity::find_by_id(number(fence)).one(self.write()).await?;
         Ok(row.is_some_and(|row| row.incarnation == fence.incarnation))
     }
 }
 
-pub(super) fn number(fence: Fence) -> sea_orm::Value {
-    i16::try_from(fence.replica).unwrap_or(i16::MAX).into()
+pub(super) fn number(fence: Fence) -> i16 {
+    i16::try_from(fence.replica).unwrap_or(i16::MAX)
 }
 
 /// An int2 of PostgreSQL or an INTEGER of SQLite.

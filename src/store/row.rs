@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sea_orm::Value;
 
+use super::engine::PostgresQuery;
 use super::entity::{attempt, event, signing_secret, subscription};
 use super::{NewEventRow, StoreError};
 use crate::domain::attempt::{Attempt, AttemptResult};
@@ -45,38 +46,78 @@ pub(super) fn event_values(row: &NewEventRow) -> Vec<Value> {
     ]
 }
 
-/// The same, as one array a column.
-pub(super) fn event_arrays(rows: &[NewEventRow]) -> [Value; 17] {
-    fn text(rows: &[NewEventRow], of: impl Fn(&NewEventRow) -> String) -> Value {
-        rows.iter().map(of).collect::<Vec<String>>().into()
+/// The same, as one array a column: texts and payloads are borrowed up to the
+/// connection's write buffer.
+pub(super) struct EventColumns<'a> {
+    key: Vec<i64>,
+    organization_id: Vec<&'a str>,
+    account_id: Vec<&'a str>,
+    event_id: Vec<&'a str>,
+    event_type: Vec<&'a str>,
+    occur_time: Vec<i64>,
+    publish_time: Vec<i64>,
+    expire_time: Vec<i64>,
+    content_type: Vec<&'a str>,
+    payload_kind: Vec<i16>,
+    payload_bytes: Vec<i32>,
+    payload: Vec<&'a [u8]>,
+    attributes: Vec<String>,
+    subject: Vec<&'a str>,
+    traceparent: Vec<&'a str>,
+    tracestate: Vec<&'a str>,
+    targets: Vec<Vec<u8>>,
+}
+
+impl<'a> EventColumns<'a> {
+    pub(super) fn of(rows: &'a [NewEventRow]) -> EventColumns<'a> {
+        fn each<'a, T>(
+            rows: &'a [NewEventRow],
+            of: impl Fn(&'a NewEventRow, &'a EventSummary) -> T,
+        ) -> Vec<T> {
+            rows.iter().map(|row| of(row, &row.event.summary)).collect()
+        }
+        EventColumns {
+            key: each(rows, |_, summary| summary.key.0),
+            organization_id: each(rows, |_, summary| summary.organization.as_str()),
+            account_id: each(rows, |_, summary| account(summary.account.as_ref())),
+            event_id: each(rows, |row, _| public_id(row)),
+            event_type: each(rows, |_, summary| summary.event_type.as_str()),
+            occur_time: each(rows, |_, summary| summary.occur_time.0),
+            publish_time: each(rows, |_, summary| summary.publish_time.0),
+            expire_time: each(rows, |_, summary| time(summary.expire_time)),
+            content_type: each(rows, |_, summary| summary.content_type.as_str()),
+            payload_kind: each(rows, |row, _| payload_kind(&row.event.payload)),
+            payload_bytes: each(rows, |_, summary| payload_bytes(summary)),
+            payload: each(rows, |row, _| &row.event.payload.bytes()[..]),
+            attributes: each(rows, |_, summary| map_text(&summary.attributes)),
+            subject: each(rows, |_, summary| summary.subject.as_str()),
+            traceparent: each(rows, |_, summary| summary.trace.traceparent.as_str()),
+            tracestate: each(rows, |_, summary| summary.trace.tracestate.as_str()),
+            targets: each(rows, |row, _| pack(&row.targets)),
+        }
     }
-    fn number(rows: &[NewEventRow], of: impl Fn(&NewEventRow) -> i64) -> Value {
-        rows.iter().map(of).collect::<Vec<i64>>().into()
+
+    /// Binds the columns, in the order of the insert's.
+    pub(super) fn bind<'q>(&'q self, query: PostgresQuery<'q>) -> PostgresQuery<'q> {
+        query
+            .bind(&self.key)
+            .bind(&self.organization_id)
+            .bind(&self.account_id)
+            .bind(&self.event_id)
+            .bind(&self.event_type)
+            .bind(&self.occur_time)
+            .bind(&self.publish_time)
+            .bind(&self.expire_time)
+            .bind(&self.content_type)
+            .bind(&self.payload_kind)
+            .bind(&self.payload_bytes)
+            .bind(&self.payload)
+            .bind(&self.attributes)
+            .bind(&self.subject)
+            .bind(&self.traceparent)
+            .bind(&self.tracestate)
+            .bind(&self.targets)
     }
-    fn blob(rows: &[NewEventRow], of: impl Fn(&NewEventRow) -> Vec<u8>) -> Value {
-        rows.iter().map(of).collect::<Vec<Vec<u8>>>().into()
-    }
-    let kinds: Vec<i16> = rows.iter().map(|row| payload_kind(&row.event.payload)).collect();
-    let sizes: Vec<i32> = rows.iter().map(|row| payload_bytes(&row.event.summary)).collect();
-    [
-        number(rows, |row| row.event.summary.key.0),
-        text(rows, |row| row.event.summary.organization.as_str().to_owned()),
-        text(rows, |row| account(row.event.summary.account.as_ref())),
-        text(rows, public_id),
-        text(rows, |row| row.event.summary.event_type.clone()),
-        number(rows, |row| row.event.summary.occur_time.0),
-        number(rows, |row| row.event.summary.publish_time.0),
-        number(rows, |row| time(row.event.summary.expire_time)),
-        text(rows, |row| row.event.summary.content_type.clone()),
-        kinds.into(),
-        sizes.into(),
-        blob(rows, |row| row.event.payload.bytes().to_vec()),
-        text(rows, |row| map_text(&row.event.summary.attributes)),
-        text(rows, |row| row.event.summary.subject.clone()),
-        text(rows, |row| row.event.summary.trace.traceparent.clone()),
-        text(rows, |row| row.event.summary.trace.tracestate.clone()),
-        blob(rows, |row| pack(&row.targets)),
-    ]
 }
 
 /// A stored event; its payload as stored, or nothing where it was not selected.
@@ -191,7 +232,7 @@ pub(super) fn subscription_model(subscription: &Subscription) -> subscription::M
     subscription::Model {
         key: subscription.key.0,
         organization_id: subscription.organization.as_str().to_owned(),
-        account_id: account(spec.account.as_ref()),
+        account_id: account(spec.account.as_ref()).to_owned(),
         name: spec.name.clone(),
         url: spec.url.clone(),
         event_patterns: serde_json::to_string(&spec.event_patterns).expect("strings are JSON"),
@@ -238,12 +279,12 @@ fn payload_bytes(summary: &EventSummary) -> i32 {
 }
 
 /// The publisher's id; empty for one that the server made, since it follows from the key.
-fn public_id(row: &NewEventRow) -> String {
-    row.content_hash.map_or_else(String::new, |_| row.event.summary.id.clone())
+fn public_id(row: &NewEventRow) -> &str {
+    row.content_hash.map_or("", |_| row.event.summary.id.as_str())
 }
 
-pub(super) fn account(account: Option<&AccountId>) -> String {
-    account.map_or_else(String::new, |account| account.as_str().to_owned())
+pub(super) fn account(account: Option<&AccountId>) -> &str {
+    account.map_or("", AccountId::as_str)
 }
 
 pub(super) fn optional_account(text: &str) -> Option<AccountId> {

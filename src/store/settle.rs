@@ -8,6 +8,7 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, Value};
 
 use super::commit::DUE_COLUMNS;
+use super::engine::ALONE_MAX;
 use super::link::Transaction;
 use super::replica::number;
 use super::row::{AttemptRow, attempt_row};
@@ -64,6 +65,10 @@ const APPEND_POSTGRES: &str = "
 
 const ATTEMPT_COLUMNS: &str = "INSERT INTO attempt (subscription_key, event_key, number, result,
     http_status, start_time, duration_us, error, response_body, trace_id)";
+/// What a small group on SQLite is inserted under: the fence, as in [`APPEND_POSTGRES`].
+const APPEND_HELD_SQLITE: &str = "
+    WHERE EXISTS (SELECT 1 FROM replica WHERE number = ? AND incarnation = ?)
+    ON CONFLICT DO NOTHING";
 
 impl Store {
     /// Records a batch of settlements, all or nothing. Sending the same batch again
@@ -75,8 +80,8 @@ impl Store {
     /// deliveries. [`StoreError::Unavailable`]: send the batch again.
     pub async fn settle(&self, fence: Fence, batch: &[Settlement]) -> Result<(), StoreError> {
         let healthy = |one: &Settlement| one.next == Next::Succeeded && !one.in_due;
-        if self.is_shared() && batch.iter().all(healthy) {
-            return self.append_postgres(fence, batch).await;
+        if batch.iter().all(healthy) && (self.is_shared() || batch.len() <= ALONE_MAX) {
+            return self.append_alone(fence, batch).await;
         }
         let transaction = self.begin().await?;
         self.hold(&transaction, fence).await?;
@@ -154,10 +159,20 @@ impl Store {
         self.insert_rows(transaction, DUE_COLUMNS, 8, tail, rows, deliveries.len()).await
     }
 
-    async fn append_postgres(&self, fence: Fence, batch: &[Settlement]) -> Result<(), StoreError> {
-        let (values, rows) = append_values(fence, batch);
-        let statement = self.statement(APPEND_POSTGRES, values);
-        let appended = self.write().execute_raw(statement).await?.rows_affected();
+    /// The healthy case, in one statement that is its own transaction.
+    async fn append_alone(&self, fence: Fence, batch: &[Settlement]) -> Result<(), StoreError> {
+        let (appended, rows) = if self.is_shared() {
+            let (values, rows) = append_values(fence, batch);
+            let statement = self.statement(APPEND_POSTGRES, values);
+            (self.write().execute_raw(statement).await?.rows_affected(), rows)
+        } else {
+            let recorded = recorded(batch);
+            let held = vec![number(fence).into(), fence.incarnation.into()];
+            let rows = recorded.into_iter().map(attempt_values).collect();
+            let inserted =
+                self.insert_alone(ATTEMPT_COLUMNS, rows, APPEND_HELD_SQLITE, held).await?;
+            (inserted, batch.iter().filter(|one| one.attempt.is_some()).count() as u64)
+        };
         // Fewer rows than attempts: some were there already, or the fence is gone.
         if appended < rows && !self.is_registered(fence).await? {
             return Err(StoreError::Fenced);
@@ -178,20 +193,7 @@ impl Store {
         }
         let rows = recorded(batch);
         let count = rows.len();
-        let values = rows.into_iter().map(|(key, row)| -> Vec<Value> {
-            vec![
-                key.subscription.0.into(),
-                key.event.0.into(),
-                row.number.into(),
-                row.result.into(),
-                row.http_status.into(),
-                row.start_time.into(),
-                row.duration_us.into(),
-                row.error.into(),
-                row.response_body.into(),
-                row.trace_id.into(),
-            ]
-        });
+        let values = rows.into_iter().map(attempt_values);
         let tail = "ON CONFLICT DO NOTHING";
         self.insert_rows(transaction, ATTEMPT_COLUMNS, 10, tail, values, count).await?;
         Ok(())
@@ -201,6 +203,22 @@ impl Store {
 fn recorded(batch: &[Settlement]) -> Vec<(DeliveryKey, AttemptRow)> {
     let row = |one: &Settlement| one.attempt.as_ref().map(|made| (one.delivery, attempt_row(made)));
     batch.iter().filter_map(row).collect()
+}
+
+/// One row, in the order of the insert's columns.
+fn attempt_values((key, row): (DeliveryKey, AttemptRow)) -> Vec<Value> {
+    vec![
+        key.subscription.0.into(),
+        key.event.0.into(),
+        row.number.into(),
+        row.result.into(),
+        row.http_status.into(),
+        row.start_time.into(),
+        row.duration_us.into(),
+        row.error.into(),
+        row.response_body.into(),
+        row.trace_id.into(),
+    ]
 }
 
 fn append_values(fence: Fence, batch: &[Settlement]) -> (Vec<Value>, u64) {
@@ -213,7 +231,7 @@ fn append_values(fence: Fence, batch: &[Settlement]) -> (Vec<Value>, u64) {
     let rows = recorded(batch);
     let [subscriptions, events] = keys(rows.iter().map(|(key, _)| *key));
     let values = vec![
-        number(fence),
+        number(fence).into(),
         fence.incarnation.into(),
         subscriptions,
         events,

@@ -51,7 +51,8 @@ impl Store {
         let lock =
             if self.is_shared() { format!("{LOCK} FOR UPDATE SKIP LOCKED") } else { LOCK.into() };
         let incarnation: Value = dead.fence.incarnation.into();
-        let values = vec![number(dead.fence), incarnation.clone(), dead.heartbeat_at.0.into()];
+        let values =
+            vec![number(dead.fence).into(), incarnation.clone(), dead.heartbeat_at.0.into()];
         let Some(row) = transaction.query_one_raw(self.statement(&lock, values)).await? else {
             return Ok(None);
         };
@@ -74,7 +75,7 @@ impl Store {
         let free = self.statement(FREE, vec![incarnation.clone()]);
         found += transaction.execute_raw(free).await?.rows_affected();
         let sql = "DELETE FROM replica WHERE number = $1 AND incarnation = $2";
-        let values = vec![number(dead.fence), incarnation];
+        let values = vec![number(dead.fence).into(), incarnation];
         transaction.execute_raw(self.statement(sql, values)).await?;
         transaction.commit().await?;
         Ok(Some(found))

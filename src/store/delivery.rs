@@ -6,6 +6,7 @@
 //! under way for the first time, with the replica that took its event in.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
@@ -25,6 +26,10 @@ use crate::domain::timestamp::Timestamp;
 /// Every column but the response body.
 const ATTEMPT: &str = "subscription_key, event_key, number, result, http_status, start_time,
     duration_us, error, trace_id";
+
+/// Where the claims of a retried delivery begin: above those that count from zero, and
+/// with room to count on.
+const RETRY_CLAIMS: Range<i32> = 1_000_000..2_000_000_000;
 
 impl Store {
     /// One delivery.
@@ -135,15 +140,16 @@ impl Store {
             }
             Some(_) | None => 0,
         };
-        // The claim's number starts where no earlier claim of this delivery can be, and
-        // an attempt that may still be under way keeps its own number: what it settles
-        // later changes nothing of this one.
+        // The claim's number starts where an earlier claim of this delivery is by chance
+        // only, one in a billion, also of a retry a moment ago; and an attempt that may
+        // still be under way keeps its own number: what it settles later changes nothing
+        // of this one.
         let again = "
             INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts,
                 takeovers, last_chance)
             VALUES ($1, $2, {now}, 0, $5, $3, 0, $4)";
         let attempts = last_number(&delivery).max(given_out);
-        let claim = i32::try_from(now.secs() % 2_000_000_000).unwrap_or_default();
+        let claim = fastrand::i32(RETRY_CLAIMS);
         let mut values = pair.to_vec();
         values.extend([attempts.into(), true.into(), claim.into()]);
         transaction.execute_raw(self.statement(again, values)).await?;

@@ -8,7 +8,7 @@ use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, Delivery, DeliveryState};
 use crate::domain::id::{DeliveryKey, SubscriptionKey};
 use crate::domain::subscription::{Subscription, SubscriptionState};
-use crate::store::{Answer, Change, Next, Store, StoreError};
+use crate::store::{Answer, Change, Next, Settlement, Store, StoreError};
 
 on_both_engines! {
     a_dead_letter_gets_one_more_attempt,
@@ -22,6 +22,7 @@ on_both_engines! {
     ended_ones_cannot_be_cancelled,
     a_late_end_is_not_the_end_of_the_retry,
     every_attempt_has_a_number_of_its_own_however_often_it_is_cancelled,
+    a_claim_of_one_retry_settles_nothing_of_the_next,
 }
 
 const DEAD: Next = Next::Dead(DeadReason::AttemptsExhausted);
@@ -182,6 +183,31 @@ async fn every_attempt_has_a_number_of_its_own_however_often_it_is_cancelled(sto
     let delivery = world.store.delivery(&acme(), key).await.expect("is there");
     assert_eq!(delivery.last_attempt.expect("is there").number, 4);
     assert_eq!(delivery.attempt_count, 1, "those on record");
+}
+
+/// Also when both come in the same second.
+async fn a_claim_of_one_retry_settles_nothing_of_the_next(store: Store) {
+    let world = World::new(store).await;
+    let key = published(&world, Draft::to).await;
+    let mut claims = Vec::new();
+    for _ in 0..2 {
+        world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+        retry(&world, key).await.expect("retries");
+        let wanted = [(key.subscription, 1)];
+        claims.extend(world.store.claim(world.fence, &wanted, u64::MAX).await.expect("claims"));
+    }
+    let late = Settlement {
+        delivery: key,
+        organization: acme(),
+        claim: claims[0].number,
+        in_due: true,
+        attempt: None,
+        attempts: claims[0].attempts,
+        next: DEAD,
+    };
+    world.store.settle(world.fence, &[late]).await.expect("settles");
+    let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+    assert_eq!(delivery.state, DeliveryState::InFlight, "{claims:?}");
 }
 
 async fn dead(world: &World) -> DeliveryKey {

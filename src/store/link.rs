@@ -9,21 +9,21 @@ use std::sync::Arc;
 
 use sea_orm::sqlx;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
-    QueryResult, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
-    TransactionTrait,
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::async_trait;
 use tokio::sync::Mutex;
 
 use super::engine::PostgresQuery;
+use super::file::File;
 use super::lent::Lent;
 use super::server::{Server, Side};
 
 /// A way to the database. Cloning shares it.
 #[derive(Clone, Debug)]
 pub(super) enum Link {
-    Sqlite(DatabaseConnection),
+    Sqlite(File),
     Postgres(Arc<Server>, Side),
 }
 
@@ -39,7 +39,7 @@ pub(super) enum Purpose {
 
 /// Rolled back unless it is committed.
 pub(super) enum Transaction {
-    Sqlite(DatabaseTransaction),
+    Sqlite(DatabaseTransaction, File),
     Postgres(Mutex<Lent>),
 }
 
@@ -47,14 +47,14 @@ impl Link {
     /// The same for calls of people, which have connections of their own.
     pub(super) fn for_callers(&self) -> Link {
         match self {
-            Link::Sqlite(connection) => Link::Sqlite(connection.clone()),
+            Link::Sqlite(file) => Link::Sqlite(file.clone()),
             Link::Postgres(server, _) => Link::Postgres(Arc::clone(server), Side::Callers),
         }
     }
 
     pub(super) async fn begin(&self, purpose: Purpose) -> Result<Transaction, DbErr> {
         match self {
-            Link::Sqlite(connection) => {
+            Link::Sqlite(file) => {
                 let sqlite_transaction_mode = match purpose {
                     Purpose::Writing => Some(SqliteTransactionMode::Immediate),
                     // SQLite's transactions read one state anyway.
@@ -62,7 +62,8 @@ impl Link {
                 };
                 let options =
                     TransactionOptions { sqlite_transaction_mode, ..TransactionOptions::default() };
-                Ok(Transaction::Sqlite(connection.begin_with_options(options).await?))
+                let begun = file.trusted().await?.begin_with_options(options).await;
+                Ok(Transaction::Sqlite(file.judge(begun)?, file.clone()))
             }
             Link::Postgres(server, side) => {
                 let sql = match purpose {
@@ -96,8 +97,7 @@ impl Link {
 
     pub(super) async fn close(&self) {
         match self {
-            // An error here means that the connection is gone already.
-            Link::Sqlite(connection) => drop(connection.close_by_ref().await),
+            Link::Sqlite(file) => file.close().await,
             Link::Postgres(server, _) => server.close(),
         }
     }
@@ -106,7 +106,7 @@ impl Link {
 impl Transaction {
     pub(super) async fn commit(self) -> Result<(), DbErr> {
         match self {
-            Transaction::Sqlite(transaction) => transaction.commit().await,
+            Transaction::Sqlite(transaction, file) => file.judge(transaction.commit().await),
             Transaction::Postgres(lent) => lent.into_inner().commit().await.map_err(failed),
         }
     }
@@ -123,7 +123,7 @@ impl ConnectionTrait for Link {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         match self {
-            Link::Sqlite(connection) => connection.execute_raw(statement).await,
+            Link::Sqlite(file) => file.judge(file.trusted().await?.execute_raw(statement).await),
             Link::Postgres(server, side) => {
                 let mut lent = server.lend(*side).await.map_err(failed)?;
                 lent.execute(statement).await.map(Into::into).map_err(failed)
@@ -133,7 +133,7 @@ impl ConnectionTrait for Link {
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         match self {
-            Link::Sqlite(connection) => connection.execute_unprepared(sql).await,
+            Link::Sqlite(file) => file.judge(file.trusted().await?.execute_unprepared(sql).await),
             Link::Postgres(server, side) => {
                 let mut lent = server.lend(*side).await.map_err(failed)?;
                 lent.execute_unprepared(sql).await.map(Into::into).map_err(failed)
@@ -143,14 +143,14 @@ impl ConnectionTrait for Link {
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         match self {
-            Link::Sqlite(connection) => connection.query_one_raw(statement).await,
+            Link::Sqlite(file) => file.judge(file.trusted().await?.query_one_raw(statement).await),
             Link::Postgres(..) => Ok(self.query_all_raw(statement).await?.into_iter().next()),
         }
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match self {
-            Link::Sqlite(connection) => connection.query_all_raw(statement).await,
+            Link::Sqlite(file) => file.judge(file.trusted().await?.query_all_raw(statement).await),
             Link::Postgres(server, side) => {
                 let mut lent = server.lend(*side).await.map_err(failed)?;
                 let rows = lent.fetch(statement).await.map_err(failed)?;
@@ -164,14 +164,16 @@ impl ConnectionTrait for Link {
 impl ConnectionTrait for Transaction {
     fn get_database_backend(&self) -> DbBackend {
         match self {
-            Transaction::Sqlite(_) => DbBackend::Sqlite,
+            Transaction::Sqlite(..) => DbBackend::Sqlite,
             Transaction::Postgres(_) => DbBackend::Postgres,
         }
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         match self {
-            Transaction::Sqlite(transaction) => transaction.execute_raw(statement).await,
+            Transaction::Sqlite(transaction, file) => {
+                file.judge(transaction.execute_raw(statement).await)
+            }
             Transaction::Postgres(lent) => {
                 let executed = lent.lock().await.execute(statement).await;
                 executed.map(Into::into).map_err(failed)
@@ -181,7 +183,9 @@ impl ConnectionTrait for Transaction {
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         match self {
-            Transaction::Sqlite(transaction) => transaction.execute_unprepared(sql).await,
+            Transaction::Sqlite(transaction, file) => {
+                file.judge(transaction.execute_unprepared(sql).await)
+            }
             Transaction::Postgres(lent) => {
                 let executed = lent.lock().await.execute_unprepared(sql).await;
                 executed.map(Into::into).map_err(failed)
@@ -191,14 +195,18 @@ impl ConnectionTrait for Transaction {
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         match self {
-            Transaction::Sqlite(transaction) => transaction.query_one_raw(statement).await,
+            Transaction::Sqlite(transaction, file) => {
+                file.judge(transaction.query_one_raw(statement).await)
+            }
             Transaction::Postgres(_) => Ok(self.query_all_raw(statement).await?.into_iter().next()),
         }
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match self {
-            Transaction::Sqlite(transaction) => transaction.query_all_raw(statement).await,
+            Transaction::Sqlite(transaction, file) => {
+                file.judge(transaction.query_all_raw(statement).await)
+            }
             Transaction::Postgres(lent) => {
                 let rows = lent.lock().await.fetch(statement).await.map_err(failed)?;
                 Ok(rows.into_iter().map(Into::into).collect())

@@ -17,6 +17,7 @@ mod engine;
 mod entity;
 mod error;
 mod event;
+mod file;
 mod file_lock;
 mod follow_up;
 mod lent;

@@ -15,6 +15,7 @@ use sea_orm_migration::MigratorTrait;
 
 use super::engine::column;
 use super::entity::setting;
+use super::file::File;
 use super::file_lock::FileLock;
 use super::link::Link;
 use super::migrations::Migrations;
@@ -101,7 +102,7 @@ impl Store {
                 let write = connect_sqlite(path, 1, false).await?;
                 migrate(&write).await?;
                 let read = connect_sqlite(path, SQLITE_READERS, true).await?;
-                (DbBackend::Sqlite, Link::Sqlite(read), Link::Sqlite(write))
+                (DbBackend::Sqlite, Link::Sqlite(File::new(read)), Link::Sqlite(File::new(write)))
             }
             Target::Postgres(url) => {
                 let check = connect_postgres(url).await?;

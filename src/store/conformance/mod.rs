@@ -5,6 +5,7 @@ mod commits;
 mod deliveries;
 mod endings;
 mod events;
+mod full_disk;
 mod lists;
 #[path = "../../../tests/harness/postgres.rs"]
 mod postgres;

@@ -167,6 +167,7 @@ async fn what_just_keeps_the_limits_of_a_subscription_is_stored_as_it_is(engine:
             create_time: stored.create_time,
             update_time: stored.update_time,
             etag: stored.etag.clone(),
+            circuit: stored.circuit,
             ..subscription
         };
         assert_eq!(stored, filled, "change {number}");

@@ -4,9 +4,7 @@ use prost::Message;
 use tonic::Status;
 
 use super::draft::{Checked, Draft, of_request};
-use super::message::{
-    current_message, secret_message, signs, spec_message, state_message, subscription_message,
-};
+use super::message::{current_message, secret_message, signs, spec_message, state_message};
 use super::secret::choose;
 use crate::domain::id::{OrganizationId, SecretKey, SubscriptionKey};
 use crate::domain::invalid::InvalidField;
@@ -46,7 +44,7 @@ pub(super) async fn create(
         secret: secret.map(|secret| (SecretKey(context.lease.next_key()), secret)),
     };
     let response = |created: &Created| pb::CreateSubscriptionResponse {
-        subscription: Some(subscription_message(store.ids(), &created.subscription)),
+        subscription: Some(current_message(context, &created.subscription)),
         signing_secret: created.secret.as_ref().map(|one| secret_message(store.ids(), one, signs)),
     };
     let answer = store.create_subscription(new, record, |made| response(made).encode_to_vec());
@@ -54,9 +52,7 @@ pub(super) async fn create(
     let (mut response, secret) = match answer {
         Answer::Now(created) => {
             context.refresh_routing().await;
-            let mut response = response(&created);
-            response.subscription = Some(current_message(context, &created.subscription));
-            (response, created.secret)
+            (response(&created), created.secret)
         }
         Answer::Before { response, secret } => {
             let before = pb::CreateSubscriptionResponse::decode(&*response);

@@ -6,6 +6,7 @@
 //! ```
 
 #[path = "../harness/admin.rs"]
+#[allow(dead_code, reason = "the other tests use more of it")]
 mod admin;
 mod agreement;
 mod api;

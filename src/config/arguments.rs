@@ -20,7 +20,7 @@ pub struct ServeArguments {
     pub(super) database: DatabaseArguments,
     /// Most connections to PostgreSQL.
     ///
-    /// Half of them, but no more than six, are for commits, sending and the lease; calls
+    /// Half of them, but no more than six, are for commits and sending; calls
     /// share the others. Too low: calls find none within a second and are refused with
     /// UNAVAILABLE. Too high: PostgreSQL's max_connections runs out; count every replica,
     /// and three more for each. SQLite does not use it.
@@ -129,7 +129,8 @@ pub struct ServeArguments {
     /// Longest that requests under way may hold up the end after SIGTERM, from 0s to 10m.
     ///
     /// Too low: what was cut off is sent again by another replica, or after the next
-    /// start. Too high: the orchestrator kills first; stay below its own grace period.
+    /// start. Too high: the orchestrator kills first; stay ten seconds below its own grace
+    /// period, which outcomes may take to be recorded.
     #[arg(long, env = "HOOKWARD_SHUTDOWN_GRACE", hide_env_values = true)]
     #[arg(value_name = "TIME", default_value = "20s")]
     pub(super) shutdown_grace: String,

@@ -18,6 +18,9 @@ const WATCH: Duration = Duration::from_millis(250);
 /// [`SESSION_GONE`] is dead.
 const SILENCE: Duration = Duration::from_millis(1200);
 const SESSION_GONE: Duration = Duration::from_secs(1);
+/// After an outage of the database no session is there, and replicas take a moment to come
+/// back: for so long a lost session says nothing.
+const RETURN: Duration = Duration::from_secs(3);
 /// How often the rest is looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 const HOURLY: Duration = Duration::from_hours(1);
@@ -51,6 +54,24 @@ impl Suspect {
         let now = Instant::now();
         Suspect { heartbeat_at: replica.heartbeat_at, silent: now, unheld: now }
     }
+
+    /// `back`: when the database was back after it had been away.
+    fn is_dead(&self, back: Option<Instant>) -> bool {
+        let silent = self.silent.elapsed();
+        let gone = SILENCE <= silent && SESSION_GONE <= self.unheld.elapsed();
+        let returned = back.is_none_or(|back| RETURN <= back.elapsed());
+        (gone && returned) || LEASE <= silent
+    }
+}
+
+/// What is known of the others.
+#[derive(Default)]
+struct Watch {
+    suspects: HashMap<Fence, Suspect>,
+    /// The database did not answer the last time.
+    away: bool,
+    /// When it was back after it had been away.
+    back: Option<Instant>,
 }
 
 impl Janitor {
@@ -58,7 +79,7 @@ impl Janitor {
     pub async fn run(self, stop: CancellationToken) {
         let mut rhythm = tokio::time::interval(WATCH);
         rhythm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut suspects = HashMap::new();
+        let mut watch = Watch::default();
         let mut swept = Instant::now();
         let mut hourly = None;
         loop {
@@ -66,7 +87,7 @@ impl Janitor {
                 () = stop.cancelled() => return,
                 _ = rhythm.tick() => {}
             }
-            log(self.watch(&mut suspects).await, "replicas");
+            log(self.watch(&mut watch).await, "replicas");
             if SWEEP <= swept.elapsed() {
                 swept = Instant::now();
                 log(self.end_waiting().await, "deliveries of ended subscriptions");
@@ -83,29 +104,32 @@ impl Janitor {
     /// the lease has ended. Silence is measured by this process's own clock, from one
     /// look to the next: an outage of the database or a step of its clock is nobody's
     /// death.
-    async fn watch(&self, suspects: &mut HashMap<Fence, Suspect>) -> Result<(), StoreError> {
+    async fn watch(&self, watch: &mut Watch) -> Result<(), StoreError> {
         let replicas = match self.store.replicas().await {
             Ok(replicas) => replicas,
             Err(error) => {
-                suspects.clear();
+                watch.suspects.clear();
+                watch.away = true;
                 return Err(error);
             }
         };
-        suspects.retain(|fence, _| replicas.iter().any(|replica| replica.fence == *fence));
+        if std::mem::take(&mut watch.away) {
+            watch.back = Some(Instant::now());
+        }
+        watch.suspects.retain(|fence, _| replicas.iter().any(|replica| replica.fence == *fence));
         for replica in replicas {
             if replica.fence == self.lease.fence() {
                 continue;
             }
-            let suspect = suspects.entry(replica.fence).or_insert_with(|| Suspect::new(replica));
+            let suspect =
+                watch.suspects.entry(replica.fence).or_insert_with(|| Suspect::new(replica));
             if replica.heartbeat_at != suspect.heartbeat_at {
                 *suspect = Suspect { unheld: suspect.unheld, ..Suspect::new(replica) };
             }
             if replica.session_held {
                 suspect.unheld = Instant::now();
             }
-            let silent = suspect.silent.elapsed();
-            let gone = SILENCE <= silent && SESSION_GONE <= suspect.unheld.elapsed();
-            if !gone && silent < LEASE {
+            if !suspect.is_dead(watch.back) {
                 continue;
             }
             if let Some(deliveries) = self.store.take_over(&replica).await? {

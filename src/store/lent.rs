@@ -25,6 +25,7 @@ pub(super) struct Lent {
     side: Side,
     /// `None` once it broke.
     session: Option<Session>,
+    /// `None` for one that is nobody's place.
     place: Option<OwnedSemaphorePermit>,
     /// A statement was sent and its answer is not read.
     busy: bool,
@@ -47,10 +48,14 @@ impl Lent {
         server: Arc<Server>,
         side: Side,
         session: Session,
-        place: OwnedSemaphorePermit,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Lent {
-        let place = Some(place);
         Lent { server, side, session: Some(session), place, busy: false, in_transaction: false }
+    }
+
+    /// Whether it can be trusted: it has not broken, nor has another that was as old.
+    pub(super) fn is_current(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| self.server.is_current(session))
     }
 
     /// Begins a transaction, which [`Lent::commit`] ends; else it is rolled back.

@@ -52,7 +52,7 @@ pub use self::open::{Settings, Target};
 pub use self::replica::{Fence, Heartbeat, Replica};
 pub use self::request_log::{Answer, RequestRecord};
 pub use self::routing::{Routed, RoutingChanges};
-pub use self::session::{CrashHint, DueListener};
+pub use self::session::{DueListener, LeaseSession};
 pub use self::settle::{Next, Settlement};
 pub use self::subscription::{
     Change, ChangeError, Created, NewSubscription, SUBSCRIPTIONS_MAX, SubscriptionFilter,

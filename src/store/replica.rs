@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, EntityTrait};
 use super::engine::column;
 use super::entity::replica;
 use super::link::Transaction;
-use super::{Store, StoreError};
+use super::{LeaseSession, Store, StoreError};
 use crate::domain::id::{EPOCH_MILLIS, EventKey, REPLICA_MAX};
 use crate::domain::timestamp::Timestamp;
 
@@ -29,7 +29,7 @@ pub struct Replica {
     pub heartbeat_at: Timestamp,
     /// By the database's clock.
     pub now: Timestamp,
-    /// Whether its session still holds the crash hint's lock.
+    /// Whether its lease's session holds its lock.
     pub session_held: bool,
 }
 
@@ -76,7 +76,7 @@ const RAISE_FLOOR: &str =
     "UPDATE replica SET commit_floor = $3 WHERE number = $1 AND incarnation = $2";
 const HOLD_SQLITE: &str = "SELECT number FROM replica WHERE number = $1 AND incarnation = $2";
 
-/// All replicas, with whether the session lock of each is held ([`super::CrashHint`]).
+/// All replicas, with whether the session lock of each is held ([`LeaseSession`]).
 const REPLICAS_POSTGRES: &str = "
     SELECT r.number, r.incarnation, r.heartbeat_at, {now} AS now, EXISTS (
         SELECT 1 FROM pg_locks l
@@ -120,20 +120,29 @@ impl Store {
         Ok((fence, now))
     }
 
-    /// Renews this replica's lease. `low_key`: every event of this replica with a
-    /// smaller key is settled or has a due row.
+    /// Renews this replica's lease, on PostgreSQL over `session`. `low_key`: every event of
+    /// this replica with a smaller key is settled or has a due row.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Fenced`] when it has been taken over.
+    /// [`StoreError::Fenced`] when it has been taken over: the session is ended, and with it
+    /// the lock on a number that may be another's by now.
     pub async fn heartbeat(
         &self,
+        session: &mut LeaseSession,
         fence: Fence,
         low_key: EventKey,
     ) -> Result<Heartbeat, StoreError> {
         let values = vec![number(fence).into(), fence.incarnation.into(), low_key.0.into()];
-        let row = self.write().query_one_raw(self.statement(HEARTBEAT, values)).await?;
-        let row = row.ok_or(StoreError::Fenced)?;
+        let statement = self.statement(HEARTBEAT, values);
+        let row = match self.write().server() {
+            Some(server) => session.query_one(server, statement).await?,
+            None => self.write().query_one_raw(statement).await?,
+        };
+        let Some(row) = row else {
+            *session = LeaseSession::default();
+            return Err(StoreError::Fenced);
+        };
         Ok(Heartbeat { now: Timestamp(column(&row, "heartbeat_at")?) })
     }
 

@@ -37,7 +37,7 @@ const IDLE_MAX: Duration = Duration::from_mins(1);
 /// Age at which a connection is replaced, so that a server's memory of it stays small.
 const AGE_MAX: Duration = Duration::from_mins(30);
 /// Connections that are the engine's alone, one for each task that must not wait:
-/// commits, settlements, claims, the lease, the routing poll, the janitor.
+/// commits, settlements, claims, due rows, the routing poll, the janitor.
 const ENGINE_CONNECTIONS: u32 = 6;
 
 /// Who a connection is for.
@@ -45,6 +45,9 @@ const ENGINE_CONNECTIONS: u32 = 6;
 pub(super) enum Side {
     Engine,
     Callers,
+    /// Somebody who keeps it: such a connection is nobody else's place, and is never lent
+    /// again.
+    Apart,
 }
 
 /// A server, and the connections to it.
@@ -105,25 +108,18 @@ impl Server {
     /// being opened.
     pub(super) async fn lend(self: &Arc<Self>, side: Side) -> Result<Lent, sqlx::Error> {
         let lending = async {
-            let places = Arc::clone(&self.stock(side).places);
+            let Some(stock) = self.stock(side) else {
+                return Ok(Lent::new(Arc::clone(self), side, self.open().await?, None));
+            };
+            let places = Arc::clone(&stock.places);
             let place = places.acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
-            let session = match self.stock(side).take() {
+            let session = match stock.take() {
                 Some(session) => session,
                 None => self.open().await?,
             };
-            Ok(Lent::new(Arc::clone(self), side, session, place))
+            Ok(Lent::new(Arc::clone(self), side, session, Some(place)))
         };
         timeout(ACQUIRE, lending).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
-    }
-
-    /// Opens a connection that is nobody's place, for a session of its own.
-    ///
-    /// # Errors
-    ///
-    /// What keeps it from being opened within a second.
-    pub(super) async fn open_apart(&self) -> Result<PgConnection, sqlx::Error> {
-        let opened = timeout(ACQUIRE, self.open()).await;
-        opened.unwrap_or(Err(silent())).map(|session| session.connection)
     }
 
     async fn open(&self) -> Result<Session, sqlx::Error> {
@@ -143,10 +139,17 @@ impl Server {
 
     /// Takes a connection back that is ready for the next statement.
     pub(super) fn take_back(&self, side: Side, session: Session) {
-        let current = session.generation == self.generation.load(Ordering::Acquire);
-        if current && session.opened.elapsed() < AGE_MAX {
-            self.stock(side).put(session);
+        let stock = self.stock(side).filter(|_| self.is_current(&session));
+        if let Some(stock) = stock
+            && session.opened.elapsed() < AGE_MAX
+        {
+            stock.put(session);
         }
+    }
+
+    /// Whether nothing that was open with `session` has broken since.
+    pub(super) fn is_current(&self, session: &Session) -> bool {
+        session.generation == self.generation.load(Ordering::Acquire)
     }
 
     /// `session` is broken: closes every one that is idle, or comes back, and is as old.
@@ -236,10 +239,11 @@ impl Server {
         rows.iter().map(|row| row.try_get("pid")).collect()
     }
 
-    fn stock(&self, side: Side) -> &Stock {
+    fn stock(&self, side: Side) -> Option<&Stock> {
         match side {
-            Side::Engine => &self.engine,
-            Side::Callers => &self.callers,
+            Side::Engine => Some(&self.engine),
+            Side::Callers => Some(&self.callers),
+            Side::Apart => None,
         }
     }
 }

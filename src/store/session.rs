@@ -1,38 +1,69 @@
-//! Direct PostgreSQL connections: the crash hint and the wake-up.
+//! Direct PostgreSQL connections: the lease's session and the wake-up.
 //!
-//! Both only make things faster. A replica whose crash hint is missing (behind a
-//! transaction pooler, say) is taken over when its lease ends; a lost wake-up is
-//! found by the next poll.
+//! What only a direct connection can do makes things faster, no more. A replica whose
+//! advisory lock is missing (behind a transaction pooler, say) is taken over when its
+//! lease ends; a lost wake-up is found by the next poll.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sea_orm::sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
-use sea_orm::sqlx::{self, Connection};
+use sea_orm::sqlx::postgres::{PgListener, PgPoolOptions};
+use sea_orm::{QueryResult, Statement, sqlx};
 use tokio::time::timeout;
 
+use super::engine::column;
+use super::lent::Lent;
+use super::link::failed;
 use super::replica::SESSION_LOCK_CLASS;
+use super::server::{Server, Side};
 use super::{Fence, Store, StoreError};
 
 /// Channel on which replicas tell each other that due rows were added.
 const DUE_CHANNEL: &str = "hookward_due";
 
-/// Longest wait for an answer on these connections.
+/// Longest wait for an answer of the listener.
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long a listener is believed to hear.
 const LISTEN_MAX: Duration = Duration::from_secs(30);
 
-/// A session that holds this replica's advisory lock: PostgreSQL drops the lock
-/// as soon as the process is gone, so others learn of a crash within a second.
-#[derive(Debug)]
-pub struct CrashHint {
-    connection: PgConnection,
+/// The connection over which a lease is renewed. It is the lease's own, so that however
+/// busy the others are, a living replica is known to live. It also holds the replica's
+/// advisory lock, which PostgreSQL drops as soon as the process is gone: others learn of a
+/// crash within a second. Opened when it is needed; on SQLite there is none.
+#[derive(Default)]
+pub struct LeaseSession {
+    lent: Option<Lent>,
+    /// Whose lock it holds.
+    held: Option<Fence>,
 }
 
-impl CrashHint {
-    /// Whether the session still lives.
-    pub async fn is_held(&mut self) -> bool {
-        let ping = timeout(ANSWER, self.connection.ping());
-        matches!(ping.await, Ok(Ok(())))
+impl LeaseSession {
+    /// The only row that `statement` yields, over a connection that can be trusted.
+    pub(super) async fn query_one(
+        &mut self,
+        server: &Arc<Server>,
+        statement: Statement,
+    ) -> Result<Option<QueryResult>, StoreError> {
+        let lent = if let Some(lent) = self.lent.take().filter(Lent::is_current) {
+            lent
+        } else {
+            self.held = None;
+            server.lend(Side::Apart).await.map_err(failed)?
+        };
+        let rows = self.lent.insert(lent).fetch(statement).await.map_err(failed)?;
+        Ok(rows.into_iter().next().map(Into::into))
+    }
+
+    /// Whether it holds the lock of `fence`.
+    fn holds(&self, fence: Fence) -> bool {
+        self.held == Some(fence) && self.lent.as_ref().is_some_and(Lent::is_current)
+    }
+}
+
+impl fmt::Debug for LeaseSession {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("LeaseSession").field("held", &self.held).finish_non_exhaustive()
     }
 }
 
@@ -62,23 +93,28 @@ impl DueListener {
 }
 
 impl Store {
-    /// Takes this replica's advisory lock on a connection of its own. `None` on SQLite,
-    /// and while another session holds it.
+    /// Takes this replica's advisory lock on the lease's session, unless it holds it. It
+    /// may not get it yet: an earlier session that was cut off holds it until the server
+    /// has noticed. Does nothing on SQLite.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    pub async fn crash_hint(&self, fence: Fence) -> Result<Option<CrashHint>, StoreError> {
-        let Some(server) = self.write().server() else { return Ok(None) };
-        let mut connection = server.open_apart().await.map_err(|_| lost())?;
-        // Not waited for: an earlier session that was cut off may hold it until the
-        // server has noticed.
-        let lock = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
-            .bind(SESSION_LOCK_CLASS)
-            .bind(i32::from(fence.replica));
-        let taken = timeout(ANSWER, lock.fetch_one(&mut connection)).await;
-        let taken: bool = taken.map_err(|_| lost())?.map_err(|_| lost())?;
-        Ok(taken.then_some(CrashHint { connection }))
+    pub async fn hold_session(
+        &self,
+        session: &mut LeaseSession,
+        fence: Fence,
+    ) -> Result<(), StoreError> {
+        let Some(server) = self.write().server() else { return Ok(()) };
+        if session.holds(fence) {
+            return Ok(());
+        }
+        let sql = "SELECT pg_try_advisory_lock($1, $2) AS taken";
+        let values = vec![SESSION_LOCK_CLASS.into(), i32::from(fence.replica).into()];
+        let row = session.query_one(server, self.statement(sql, values)).await?;
+        let taken = row.map(|row| column(&row, "taken")).transpose()?;
+        session.held = (taken == Some(true)).then_some(fence);
+        Ok(())
     }
 
     /// Listens for due rows of other replicas. `None` on SQLite.

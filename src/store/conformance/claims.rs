@@ -10,7 +10,7 @@ use super::world::{Draft, World, acme, attempt};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, DeliveryState};
 use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
-use crate::store::{Fence, Next, Settlement, Store, StoreError};
+use crate::store::{Fence, LeaseSession, Next, Settlement, Store, StoreError};
 
 on_both_engines! {
     claims_made_at_once_never_overlap,
@@ -101,7 +101,7 @@ async fn a_dead_replica_loses_everything_it_held_and_can_write_no_more(store: St
     assert!(
         matches!(stale, Err(StoreError::Fenced)) || stale.is_ok_and(|claims| claims.is_empty())
     );
-    let beat = world.store.heartbeat(world.fence, EventKey(0)).await;
+    let beat = world.store.heartbeat(&mut LeaseSession::default(), world.fence, EventKey(0)).await;
     assert!(matches!(beat, Err(StoreError::Fenced)));
 
     let claims = world.store.claim(heir, &[(subscription, 9)], u64::MAX).await.expect("claims");

@@ -10,7 +10,7 @@ use crate::domain::delivery::{DeadReason, Delivery, DeliveryState};
 use crate::domain::event::Payload;
 use crate::domain::id::{AccountId, DeliveryKey, EventKey, SubscriptionKey};
 use crate::domain::pattern::EventPattern;
-use crate::store::{DeliveryFilter, Next, Store};
+use crate::store::{DeliveryFilter, LeaseSession, Next, Store};
 
 on_both_engines! {
     lists_agree_with_looking_one_by_one,
@@ -53,7 +53,7 @@ async fn settled_events_need_no_tail(store: Store) {
     let world = World::new(store).await;
     let (subscriptions, keys) = some_of_everything(&world).await;
     let above = EventKey(keys[0].event.0 + 1);
-    world.store.heartbeat(world.fence, above).await.expect("beats");
+    world.store.heartbeat(&mut LeaseSession::default(), world.fence, above).await.expect("beats");
     let filter = DeliveryFilter {
         subscription: Some(subscriptions[0]),
         states: vec![DeliveryState::Dead, DeliveryState::Succeeded],

@@ -14,7 +14,9 @@ use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, DeliveryState};
 use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
 use crate::domain::subscription::{Subscription, SubscriptionState};
-use crate::store::{Answer, Change, Claim, Commit, Fence, Next, Settlement, Store, StoreError};
+use crate::store::{
+    Answer, Change, Claim, Commit, Fence, LeaseSession, Next, Settlement, Store, StoreError,
+};
 
 /// Traces, unless `PROPTEST_CASES` says otherwise.
 const TRACES_SQLITE: u32 = 300;
@@ -304,12 +306,15 @@ impl Trace {
             let fresh = self.memory.iter().filter(|hold| !hold.in_due);
             let fresh = fresh.map(|hold| hold.delivery.event).min();
             let low_key = fresh.unwrap_or_else(|| EventKey(self.world.key()));
-            store.heartbeat(self.world.fence, low_key).await.expect("beats");
+            store
+                .heartbeat(&mut LeaseSession::default(), self.world.fence, low_key)
+                .await
+                .expect("beats");
         }
         let replicas = store.replicas().await.expect("tells");
         let dead = replicas.iter().find(|one| one.fence == self.world.fence).expect("is there");
         let (heir, _) = store.register().await.expect("registers");
-        store.heartbeat(heir, EventKey(0)).await.expect("beats");
+        store.heartbeat(&mut LeaseSession::default(), heir, EventKey(0)).await.expect("beats");
         let held = u64::try_from(self.reference.taken_over()).expect("few");
         assert_eq!(store.take_over(dead).await.expect("takes over"), Some(held));
         let fence = std::mem::replace(&mut self.world.fence, heir);

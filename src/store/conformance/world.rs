@@ -15,8 +15,8 @@ use crate::domain::id::{
 use crate::domain::subscription::{Subscription, SubscriptionSpec, SubscriptionState};
 use crate::domain::timestamp::Timestamp;
 use crate::store::{
-    Answer, Commit, Committed, Fence, NewEventRow, NewSubscription, Next, RequestRecord,
-    Settlement, Store, StoreError,
+    Answer, Commit, Committed, Fence, LeaseSession, NewEventRow, NewSubscription, Next,
+    RequestRecord, Settlement, Store, StoreError,
 };
 
 /// When the first event of a test is taken in.
@@ -66,7 +66,7 @@ impl World {
     pub(super) async fn new(store: Store) -> World {
         let (fence, _) = store.register().await.expect("registers");
         // Events here are older than the watermark that a new replica starts with.
-        store.heartbeat(fence, EventKey(0)).await.expect("beats");
+        store.heartbeat(&mut LeaseSession::default(), fence, EventKey(0)).await.expect("beats");
         World { store, fence, keys: KeyMaker::new(Timestamp(0)) }
     }
 

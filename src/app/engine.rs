@@ -31,8 +31,9 @@ const SLOTS: QueueSlotsLimits = QueueSlotsLimits {
 const NO_SLOTS: QueueSlotsLimits =
     QueueSlotsLimits { endpoint_rows: 0, endpoint_bytes: 0, replica_rows: 0, replica_bytes: 0 };
 
-/// How long outcomes may take to be written once the last request is over: what is not
-/// written then is sent again by another replica.
+/// How long outcomes may take to be written after the grace period of the requests, and
+/// the lease to be given up after that: what is not written then is sent again by another
+/// replica.
 const SETTLE_GRACE: Duration = Duration::from_secs(5);
 
 /// The service met a fault of its own (`EX_SOFTWARE`).
@@ -176,7 +177,10 @@ impl Engine {
         }
         drop(self.dispatcher);
         self.stop_settling.cancel();
-        let settled = tokio::time::timeout(SETTLE_GRACE, join(self.settling)).await;
+        // What the requests have left of their time is the outcomes' too: a database that
+        // is away may be back by then.
+        let settle_end = Instant::now().max(end) + SETTLE_GRACE;
+        let settled = tokio::time::timeout_at(settle_end.into(), join(self.settling)).await;
         self.stop_keeping.cancel();
         let _ = tokio::time::timeout(SETTLE_GRACE, join(self.keeping)).await;
         if taken.is_ok()

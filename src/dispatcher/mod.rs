@@ -32,9 +32,10 @@ use crate::permits::{Circuits, InFlightLimits, QueueSlots};
 use crate::routing::Routing;
 use crate::store::{Claim, Next, Store};
 
-/// Settlements that may wait to be written. When the database is away this fills up
-/// and no request starts any more: what cannot be recorded is not sent.
-const SETTLEMENTS_MAX: usize = 4096;
+/// Settlements that may wait to be written, a group or two. When the database is away this
+/// fills up and no request starts any more: what cannot be recorded is not sent. A crash
+/// loses these outcomes, and so sends as many deliveries once more.
+const SETTLEMENTS_MAX: usize = 1024;
 
 /// What the dispatcher works with.
 #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ use crate::figure::{Figure, Value};
 use crate::ledger::{Book, Event, Fate, Known, Request, Window};
 use crate::target::{Target, Targets};
 
-/// Outcomes that a replica may not have recorded yet: 512 requests under way, 4096
+/// Outcomes that a replica may not have recorded yet: 512 requests under way, 1024
 /// settlements in line, and a group of 512 that is being written.
-const UNRECORDED_MAX: usize = 512 + 4096 + 512;
+const UNRECORDED_MAX: usize = 512 + 1024 + 512;
 /// An outcome is recorded within this, while nothing is wrong.
 const SETTLED_WITHIN: Duration = Duration::from_secs(2);
 /// After the OK of a pause or deletion, requests may start for so long, and then take a

@@ -207,9 +207,11 @@ fn with_limits(postgres: PgConnectOptions) -> PgConnectOptions {
 async fn migrate(connection: &DatabaseConnection) -> Result<usize, StoreError> {
     let transaction = connection.begin().await?;
     if transaction.get_database_backend() == DbBackend::Postgres {
-        // Two migrators would trip over each other's half-made tables.
+        // Two migrators would trip over each other's half-made tables. What a statement may
+        // take is for the hot path: an index over many rows takes as long as it takes.
         let lock = format!(
-            "SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"
+            "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s';
+            SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"
         );
         transaction.execute_unprepared(&lock).await?;
     }

@@ -35,11 +35,11 @@ use crate::tracker::Tracker;
 /// How long a refused call waits before it is made again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 
-/// Obeys until the orders end.
-pub(crate) async fn run(service: String, connections: u32) -> anyhow::Result<()> {
+/// Obeys until the orders end. The connections go to the addresses in turn.
+pub(crate) async fn run(service: &[String], connections: u32) -> anyhow::Result<()> {
     let mut channels = Vec::new();
-    for _ in 0..connections.max(1) {
-        let endpoint = Endpoint::from_shared(format!("http://{service}"))?.tcp_nodelay(true);
+    for address in service.iter().cycle().take(connections as usize) {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
         channels.push(endpoint.connect().await.context("cannot reach the service")?);
     }
     protocol::answer(&Answer::Ready(Doors::default()))?;

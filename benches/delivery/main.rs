@@ -26,6 +26,7 @@ mod payload;
 mod postgres;
 mod protocol;
 mod receiver;
+mod replicas;
 mod report;
 mod results;
 mod scenario;
@@ -92,10 +93,7 @@ fn play(role: Role, options: &Options) -> anyhow::Result<()> {
         match role {
             Role::Receiver => receiver::run().await,
             Role::Bare => bare::run().await,
-            Role::Load => {
-                let service = options.service.clone().unwrap_or_default();
-                load::run(service, options.grpc_connections).await
-            }
+            Role::Load => load::run(&options.service, options.grpc_connections).await,
             Role::Empty => empty::run().await,
         }
     })

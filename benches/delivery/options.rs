@@ -77,9 +77,9 @@ pub(crate) struct Options {
     /// What this process is; the benchmark starts itself in each role.
     #[arg(long, value_enum, hide = true)]
     pub(crate) role: Option<Role>,
-    /// Address of the service, for the load generator.
-    #[arg(long, hide = true)]
-    pub(crate) service: Option<String>,
+    /// Addresses of the service, for the load generator.
+    #[arg(long, hide = true, value_delimiter = ',')]
+    pub(crate) service: Vec<String>,
 }
 
 /// `--store`
@@ -112,6 +112,8 @@ pub(crate) enum Scenario {
     Intake,
     /// Batches while somebody holds a transaction open; PostgreSQL only.
     Snapshot,
+    /// Batches to 1, 2 and 4 replicas on one database; PostgreSQL only.
+    Replicas,
     /// Batches and the steady rate with many settled deliveries.
     History,
     /// The same with many pending ones; then hostile receivers as well.

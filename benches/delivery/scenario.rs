@@ -9,6 +9,7 @@ use crate::growth;
 use crate::intake;
 use crate::measure::Bench;
 use crate::options::Scenario;
+use crate::replicas;
 use crate::results::Results;
 use crate::snapshot;
 use crate::stage::Stage;
@@ -17,7 +18,7 @@ use crate::throughput;
 type Play = fn(&mut Bench, &mut Stage, &mut Results) -> anyhow::Result<()>;
 
 /// The steady rate and batches come first: grown databases are compared with them.
-const PLAYS: [(Scenario, Play); 10] = [
+const PLAYS: [(Scenario, Play); 11] = [
     (Scenario::Steady, throughput::steady),
     (Scenario::Batched, throughput::batched),
     (Scenario::Unary, throughput::unary),
@@ -25,10 +26,13 @@ const PLAYS: [(Scenario, Play); 10] = [
     (Scenario::Https, throughput::https),
     (Scenario::Intake, intake::intake),
     (Scenario::Snapshot, snapshot::snapshot),
+    (Scenario::Replicas, replicas::replicas),
     (Scenario::History, growth::history),
     (Scenario::Pending, growth::pending),
     (Scenario::Organizations, growth::organizations),
 ];
+/// Those that SQLite has nothing to show for.
+const POSTGRES_ONLY: [Scenario; 2] = [Scenario::Snapshot, Scenario::Replicas];
 /// Those that are compared with an empty database.
 const GROWN: [Scenario; 3] = [Scenario::History, Scenario::Pending, Scenario::Organizations];
 
@@ -44,7 +48,7 @@ pub(crate) fn on_store(
         if !bench.options.asks_for(scenario) && !compared {
             continue;
         }
-        if scenario == Scenario::Snapshot && store == Store::Sqlite {
+        if POSTGRES_ONLY.contains(&scenario) && store == Store::Sqlite {
             continue;
         }
         let Some(mut stage) = Stage::set(bench, store)? else { return Ok(false) };

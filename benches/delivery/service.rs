@@ -33,11 +33,12 @@ const AUTHORITY: &str = "authority.pem";
 /// A running service with a database of its own. Dropping it stops it.
 pub(crate) struct Service {
     program: PathBuf,
-    child: Child,
+    /// One, unless it has grown.
+    replicas: Vec<Child>,
     /// Which store it runs on.
     pub(crate) store: Store,
-    /// Address of its gRPC port.
-    pub(crate) address: String,
+    /// Addresses of its gRPC ports, one of each replica.
+    pub(crate) addresses: Vec<String>,
     /// Its database.
     pub(crate) database: Database,
     folder: Option<TempDir>,
@@ -64,7 +65,8 @@ impl Service {
         }
         std::fs::write(folder.path().join(AUTHORITY), authority)?;
         let (child, address) = serve(&program, &database, folder.path())?;
-        Ok(Some(Service { program, child, store, address, database, folder: Some(folder) }))
+        let (replicas, addresses) = (vec![child], vec![address]);
+        Ok(Some(Service { program, replicas, store, addresses, database, folder: Some(folder) }))
     }
 
     /// Stops it in good order, lets `work` have the database for itself, and starts it
@@ -75,20 +77,29 @@ impl Service {
     ) -> anyhow::Result<()> {
         self.stop();
         work(&self.database)?;
+        self.grow_to(1)
+    }
+
+    /// Starts more replicas, until there are so many.
+    pub(crate) fn grow_to(&mut self, count: usize) -> anyhow::Result<()> {
         let folder = self.folder.as_ref().context("it is kept at the end only")?;
-        (self.child, self.address) = serve(&self.program, &self.database, folder.path())?;
+        while self.replicas.len() < count {
+            let (child, address) = serve(&self.program, &self.database, folder.path())?;
+            self.replicas.push(child);
+            self.addresses.push(address);
+        }
         Ok(())
     }
 
-    /// Its process.
+    /// Its process; of several, the first.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.replicas.first().map_or(0, Child::id)
     }
 
     /// The processes whose CPU time it costs.
     pub(crate) fn watched(&self) -> Vec<Watched> {
-        let own = Watched { name: "hookward", pid: self.pid(), family: false };
-        std::iter::once(own).chain(self.database.server.clone()).collect()
+        let own = |child: &Child| Watched { name: "hookward", pid: child.id(), family: false };
+        self.replicas.iter().map(own).chain(self.database.server.clone()).collect()
     }
 
     /// Keeps its folder after the end; says where it is.
@@ -100,18 +111,24 @@ impl Service {
 
     /// Ends it without a word: it would wait for receivers that never answer.
     pub(crate) fn kill(&mut self) {
-        // All of it as well as it goes: what is left is a temporary folder.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for mut child in self.replicas.drain(..) {
+            // As well as it goes: what is left is a temporary folder.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.addresses.clear();
     }
 
     fn stop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let pid = self.child.id().to_string();
-            let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        for child in &mut self.replicas {
+            if matches!(child.try_wait(), Ok(None)) {
+                let pid = child.id().to_string();
+                let _ = Command::new("kill").args(["-TERM", &pid]).status();
+            }
         }
         let until = Instant::now() + STOP_MAX;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+        let runs = |child: &mut Child| matches!(child.try_wait(), Ok(None));
+        while self.replicas.iter_mut().any(runs) && Instant::now() < until {
             pause(Duration::from_millis(20));
         }
         self.kill();

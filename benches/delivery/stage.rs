@@ -24,7 +24,7 @@ impl Stage {
     pub(crate) fn set(bench: &Bench, store: Store) -> anyhow::Result<Option<Stage>> {
         let service = Service::start(&bench.options, store, bench.authority())?;
         let Some(service) = service else { return Ok(None) };
-        let load = load(&bench.options, &service.address)?;
+        let load = load(&bench.options, &service.addresses)?;
         Ok(Some(Stage { service, load }))
     }
 
@@ -45,13 +45,21 @@ impl Stage {
         work: impl FnOnce(&Database) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         self.service.restart_after(work)?;
-        self.load = load(&bench.options, &self.service.address)?;
+        self.load = load(&bench.options, &self.service.addresses)?;
+        Ok(())
+    }
+
+    /// Lets so many replicas of the service run, to all of which is published.
+    pub(crate) fn grow_to(&mut self, bench: &Bench, count: usize) -> anyhow::Result<()> {
+        self.service.grow_to(count)?;
+        self.load = load(&bench.options, &self.service.addresses)?;
         Ok(())
     }
 }
 
-/// A load generator that is connected to this address.
-pub(crate) fn load(options: &Options, address: &str) -> anyhow::Result<Worker> {
+/// A load generator that is connected to these addresses.
+pub(crate) fn load(options: &Options, addresses: &[String]) -> anyhow::Result<Worker> {
     let connections = options.grpc_connections.to_string();
-    Worker::start(Role::Load, &["--service", address, "--grpc-connections", &connections])
+    let addresses = addresses.join(",");
+    Worker::start(Role::Load, &["--service", &addresses, "--grpc-connections", &connections])
 }

@@ -1,15 +1,17 @@
 //! The task that commits.
 
-use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::admission::Answered;
 use super::batch::{Batch, Matched, Places};
-use super::{HandOver, Job, Jobs, PublishError};
-use crate::domain::event::NewEvent;
+use super::queue::{Gathered, Queue};
+use super::{HandOver, Jobs, PublishError};
 use crate::domain::id::EventKey;
 use crate::lease::Lease;
 use crate::metrics::Metrics;
@@ -18,15 +20,16 @@ use crate::routing::Routing;
 use crate::store::{Commit, Committed, Fence, Store, StoreError};
 use crate::trace;
 
-/// Most events of a batch, unless one request has more: past this the database gains
-/// little, and callers wait for each other.
-const BATCH_EVENTS: usize = 512;
-/// Most payload bytes of a batch, unless one request has more.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Commits under way at once: while one waits for the disk, the next is made ready, sent
+/// and executed.
+const COMMITS_MAX: usize = 2;
+/// Fewer events than this wait for the commit under way: a transaction costs the same for
+/// few as for many.
+const WORTHWHILE: usize = 32;
 /// Time between two tries to learn what became of a commit.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Commits what was published, one batch after the other.
+/// Commits what was published, in batches.
 #[derive(Debug)]
 pub struct Batcher {
     /// Where events are stored.
@@ -51,19 +54,63 @@ enum Tried {
     Again(Batch),
 }
 
+/// The commits whose answers were lost, and what became of them is not known yet. Until it
+/// is, nothing else is committed and publishers are told to come again.
+struct Outage {
+    recovering: AtomicUsize,
+    began: Notify,
+    stop: CancellationToken,
+}
+
+impl Outage {
+    fn is_on(&self) -> bool {
+        self.recovering.load(Ordering::Acquire) != 0
+    }
+}
+
 impl Batcher {
     /// Serves the queue until `stop`, then what is left in it.
     pub async fn run(self, jobs: Jobs, stop: CancellationToken) {
-        let mut queue = Queue { jobs, first: None, stop };
-        while let Some(gathered) = queue.gather().await {
-            let answered = queue.begins(&gathered);
-            self.commit(Batch::new(gathered), &mut queue).await;
-            queue.jobs.admission.learn(answered());
+        let mut queue = Queue::new(jobs, stop.clone());
+        let outage = Outage { recovering: AtomicUsize::new(0), began: Notify::new(), stop };
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            let idle = under_way.is_empty();
+            if outage.is_on() {
+                queue.refuse_waiting();
+                tokio::select! {
+                    Some(answered) = under_way.next() => queue.learn(answered),
+                    () = queue.refuse_coming() => {}
+                }
+                continue;
+            }
+            let least = if idle { 1 } else { WORTHWHILE };
+            tokio::select! {
+                biased;
+                Some(answered) = under_way.next() => queue.learn(answered),
+                () = outage.began.notified() => {}
+                gathered = queue.gather(least), if under_way.len() < COMMITS_MAX => {
+                    match gathered {
+                        Some(gathered) => under_way.push(self.serve(gathered, &outage)),
+                        None if idle => return,
+                        // The end, once those are answered.
+                        None => while let Some(answered) = under_way.next().await {
+                            queue.learn(answered);
+                        },
+                    }
+                }
+            }
         }
     }
 
+    async fn serve(&self, gathered: Gathered, outage: &Outage) -> Answered {
+        let Gathered { jobs, room, came } = gathered;
+        self.commit(Batch::new(jobs), outage).await;
+        Answered { room, oldest: came.elapsed() }
+    }
+
     /// Commits a batch, in as many tries and parts as it takes.
-    async fn commit(&self, batch: Batch, queue: &mut Queue) {
+    async fn commit(&self, batch: Batch, outage: &Outage) {
         let mut parts = vec![batch];
         while let Some(mut batch) = parts.pop() {
             let mut known = Vec::new();
@@ -73,7 +120,7 @@ impl Batcher {
                     parent: batch.span().cloned().unwrap_or_else(tracing::Span::none),
                     "commit", requests = batch.len()
                 );
-                match self.attempt(batch, &known, queue).instrument(span).await {
+                match self.attempt(batch, &known, outage).instrument(span).await {
                     Ok(Tried::Done) => break,
                     Ok(Tried::Again(again)) => batch = again,
                     Err((again, Obstacle::IdTaken)) => {
@@ -104,7 +151,7 @@ impl Batcher {
         &self,
         mut batch: Batch,
         known: &[crate::store::Published],
-        queue: &mut Queue,
+        outage: &Outage,
     ) -> Result<Tried, (Batch, Obstacle)> {
         let fence = self.lease.fence();
         let count = batch.decide(known);
@@ -156,7 +203,7 @@ impl Batcher {
             Err(StoreError::Unavailable(why)) => {
                 tracing::warn!(why, "commit not answered");
                 batch.refuse(|| PublishError::Unavailable);
-                if self.recover(fence, &matched, queue).await {
+                if self.recover(fence, &matched, outage).await {
                     abandon(matched);
                 }
             }
@@ -184,88 +231,29 @@ impl Batcher {
     }
 
     /// A commit was not answered: it may be stored, as claimed by this process, which
-    /// does not know of it, and it may yet be. Until the database tells, nothing else is
-    /// committed and publishers are told to come again. `false`: it did not tell before
+    /// does not know of it, and it may yet be. `false`: the database did not tell before
     /// the end of this process; then the keys stay noted, so that another one looks.
-    async fn recover(&self, fence: Fence, matched: &Matched, queue: &mut Queue) -> bool {
+    async fn recover(&self, fence: Fence, matched: &Matched, outage: &Outage) -> bool {
+        outage.recovering.fetch_add(1, Ordering::AcqRel);
+        outage.began.notify_one();
+        let known = self.until_known(fence, matched, &outage.stop).await;
+        outage.recovering.fetch_sub(1, Ordering::AcqRel);
+        known
+    }
+
+    async fn until_known(&self, fence: Fence, matched: &Matched, stop: &CancellationToken) -> bool {
         loop {
             // Above every key of the batch, below those of the next one.
             let floor = EventKey(self.lease.next_key());
-            let recovered = self.store.recover_commit(fence, &matched.rows, floor);
-            match queue.refuse_during(recovered).await {
+            match self.store.recover_commit(fence, &matched.rows, floor).await {
                 Ok(_) => {
                     self.hand_over.due.notify_one();
                     return true;
                 }
                 // Taken over: the other replica has found what was stored.
                 Err(StoreError::Fenced) => return true,
-                Err(_) if queue.stop.is_cancelled() => return false,
-                Err(_) => {}
-            }
-            queue.refuse_during(tokio::time::sleep(RECOVERY_PAUSE)).await;
-        }
-    }
-}
-
-/// What waits to be committed.
-struct Queue {
-    jobs: Jobs,
-    /// Taken out of `jobs`, and too large for the batch before.
-    first: Option<Job>,
-    stop: CancellationToken,
-}
-
-impl Queue {
-    /// Everything that waits, up to the size of a batch; waits for something. `None`
-    /// after `stop`, once nothing is left.
-    async fn gather(&mut self) -> Option<Vec<Job>> {
-        if self.first.is_none() {
-            self.first = tokio::select! {
-                biased;
-                job = self.jobs.queue.recv() => job,
-                () = self.stop.cancelled() => {
-                    self.jobs.queue.close();
-                    self.jobs.queue.recv().await
-                }
-            };
-        }
-        let mut gathered = vec![self.first.take()?];
-        let size =
-            |job: &Job| (job.events.len(), job.events.iter().map(NewEvent::weight).sum::<usize>());
-        let (mut events, mut bytes) = size(&gathered[0]);
-        while let Ok(job) = self.jobs.queue.try_recv() {
-            let (more_events, more_bytes) = size(&job);
-            if BATCH_EVENTS < events + more_events || BATCH_BYTES < bytes + more_bytes {
-                self.first = Some(job);
-                break;
-            }
-            (events, bytes) = (events + more_events, bytes + more_bytes);
-            gathered.push(job);
-        }
-        Some(gathered)
-    }
-
-    /// What is to be learnt of a batch, once it is answered.
-    fn begins(&self, gathered: &[Job]) -> impl FnOnce() -> Answered + use<> {
-        let events: usize = gathered.iter().map(|job| job.events.len()).sum();
-        let came = gathered.first().map_or_else(Instant::now, |job| job.came);
-        // What was left behind did not fit.
-        let room = if self.first.is_some() { events } else { BATCH_EVENTS };
-        move || Answered { room, oldest: came.elapsed() }
-    }
-
-    /// Does `work`, which waits for a database that is away. Who publishes meanwhile is
-    /// told at once to come again.
-    async fn refuse_during<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        if let Some(job) = self.first.take() {
-            job.refuse(PublishError::Unavailable);
-        }
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                Some(job) = self.jobs.queue.recv() => job.refuse(PublishError::Unavailable),
+                Err(_) if stop.is_cancelled() => return false,
+                Err(_) => tokio::time::sleep(RECOVERY_PAUSE).await,
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Takes events in: gathers what callers publish and commits it in groups.
 //!
-//! One task commits. What arrives while it does gathers in a bounded queue and is the
-//! next batch; nothing waits for a timer. A full queue refuses at once, before
+//! One task commits, two batches at once. What arrives while it does gathers in a bounded
+//! queue and is the next batch; nothing waits for a timer. A full queue refuses at once, before
 //! anything is stored; how much fills it depends on what the store gets done
 //! (`admission`).
 
@@ -9,6 +9,7 @@ mod admission;
 mod announcer;
 mod batch;
 mod batcher;
+mod queue;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

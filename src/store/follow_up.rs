@@ -20,14 +20,15 @@ use crate::domain::timestamp::micros;
 const END_POSTGRES: &str = "
     DELETE FROM due USING unnest($1::int8[], $2::int8[], $3::int4[]) u (s, e, claim)
     WHERE due.subscription_key = u.s AND due.event_key = u.e AND due.claim = u.claim
-      AND due.owner = $4
-    RETURNING due.subscription_key, due.event_key, due.claim";
+      AND due.owner = $4";
 /// The same for deliveries of one subscription with the same claim number, which what
 /// drains from a backlog has in common.
 const END_SQLITE: &str = "
     DELETE FROM due WHERE subscription_key = $1 AND claim = $2 AND owner = $3
-      AND event_key IN ({events})
-    RETURNING subscription_key, event_key, claim";
+      AND event_key IN ({events})";
+/// Which of them it were. Asked only where something hangs on it: each row of an answer
+/// costs about as much as its deletion.
+const ENDED: &str = " RETURNING due.subscription_key, due.event_key, due.claim";
 
 /// Puts claimed deliveries back in line, where the claim is still this one's.
 const PUT_BACK_POSTGRES: &str = "
@@ -110,15 +111,16 @@ impl Store {
         // Before any due row, as CancelDelivery does: else the two could wait for each
         // other.
         self.lock_events(transaction, rowless.iter().map(|one| one.delivery.event)).await?;
-        let ended = of(|one| one.in_due && is_end(one.next));
-        let ended = self.end(transaction, fence, &ended).await?;
+        let succeeded = of(|one| one.in_due && one.next == Next::Succeeded);
+        self.end(transaction, fence, &succeeded, "").await?;
+        let ended = of(|one| one.in_due && is_lost(one.next));
+        let ended = deliveries(self.end(transaction, fence, &ended, ENDED).await?)?;
         let back = of(|one| one.in_due && matches!(one.next, Next::RetryIn(_)));
         self.put_back(transaction, fence, &back).await?;
         let released = of(|one| one.in_due && one.next == Next::Release);
         self.release(transaction, fence, &released).await?;
         let lost = |one: &&Settlement| {
-            matches!(one.next, Next::Dead(_) | Next::Cancelled)
-                && (!one.in_due || ended.contains(&(one.delivery, one.claim)))
+            is_lost(one.next) && (!one.in_due || ended.contains(&(one.delivery, one.claim)))
         };
         self.give_up(transaction, &batch.iter().filter(lost).collect::<Vec<_>>()).await?;
         // After the ends: what has ended in this batch does not go in line.
@@ -147,6 +149,7 @@ impl Store {
         transaction: &Transaction,
         fence: Fence,
         batch: &[&Settlement],
+        telling: &str,
     ) -> Result<Vec<QueryResult>, StoreError> {
         let mut alike: BTreeMap<(SubscriptionKey, i32), Vec<EventKey>> = BTreeMap::new();
         for one in batch {
@@ -159,7 +162,8 @@ impl Store {
             while let Some(size) = ROWS.into_iter().find(|size| *size <= left.len()) {
                 let (chunk, rest) = left.split_at(size);
                 left = rest;
-                let sql = END_SQLITE.replace("{events}", &Store::list_from(3, size));
+                let events = Store::list_from(3, size);
+                let sql = format!("{}{telling}", END_SQLITE.replace("{events}", &events));
                 let mut values: Vec<Value> =
                     vec![subscription.0.into(), claim.into(), fence.incarnation.into()];
                 values.extend(chunk.iter().map(|event| Value::from(event.0)));
@@ -169,25 +173,22 @@ impl Store {
         Ok(rows)
     }
 
-    /// Tells which of them were still this replica's.
+    /// Takes them out of `due`, where they are still this replica's; with [`ENDED`] for
+    /// `telling`, the answer is which of them were.
     async fn end(
         &self,
         transaction: &Transaction,
         fence: Fence,
         batch: &[&Settlement],
-    ) -> Result<HashSet<(DeliveryKey, i32)>, StoreError> {
-        let rows = if self.is_shared() && !batch.is_empty() {
-            let statement = self.statement(END_POSTGRES, claims(fence, batch));
-            transaction.query_all_raw(statement).await?
-        } else {
-            self.end_sqlite(transaction, fence, batch).await?
-        };
-        let delivery = |row| {
-            let subscription = SubscriptionKey(column(&row, "subscription_key")?);
-            let event = EventKey(column(&row, "event_key")?);
-            Ok((DeliveryKey { event, subscription }, column(&row, "claim")?))
-        };
-        rows.into_iter().map(delivery).collect()
+        telling: &str,
+    ) -> Result<Vec<QueryResult>, StoreError> {
+        if self.is_shared() && !batch.is_empty() {
+            let sql = format!("{END_POSTGRES}{telling}");
+            return Ok(transaction
+                .query_all_raw(self.statement(&sql, claims(fence, batch)))
+                .await?);
+        }
+        self.end_sqlite(transaction, fence, batch, telling).await
     }
 
     async fn put_back(
@@ -286,8 +287,18 @@ impl Store {
     }
 }
 
-fn is_end(next: Next) -> bool {
-    matches!(next, Next::Succeeded | Next::Dead(_) | Next::Cancelled)
+/// Whether it is an end without success.
+fn is_lost(next: Next) -> bool {
+    matches!(next, Next::Dead(_) | Next::Cancelled)
+}
+
+fn deliveries(rows: Vec<QueryResult>) -> Result<HashSet<(DeliveryKey, i32)>, StoreError> {
+    let delivery = |row| {
+        let subscription = SubscriptionKey(column(&row, "subscription_key")?);
+        let event = EventKey(column(&row, "event_key")?);
+        Ok((DeliveryKey { event, subscription }, column(&row, "claim")?))
+    };
+    rows.into_iter().map(delivery).collect()
 }
 
 /// The numbers of `undelivered.state` and `.reason`.

@@ -2,8 +2,8 @@
 //!
 //! On PostgreSQL each has a deadline at this end ([`super::server`]): a network that
 //! swallows everything must not hold anybody up for the quarter of an hour that TCP
-//! takes to notice. On SQLite nothing is between here and the file, and a lock is
-//! waited for five seconds at most.
+//! takes to notice. On SQLite nothing is between here and the file, and another program's
+//! lock on it is waited for two and a half seconds at most.
 
 use std::sync::Arc;
 

@@ -70,6 +70,11 @@ const MIGRATION_LOCK: i64 = 0x686f_6f6b_7761_7264;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections that read from SQLite.
 const SQLITE_READERS: u32 = 4;
+/// How long another program's lock on the file is waited for. A caller can wait for two
+/// commits, one after the other.
+const SQLITE_LOCKED: Duration = Duration::from_millis(2500);
+/// How long a statement waits for its turn on the connection that writes.
+const SQLITE_TURN: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Brings the database to this version, and tells how many migrations that took.
@@ -144,7 +149,7 @@ async fn connect_sqlite(
     options
         .max_connections(connections)
         .min_connections(connections)
-        .acquire_timeout(Duration::from_secs(30))
+        .acquire_timeout(SQLITE_TURN)
         .test_before_acquire(false)
         .sqlx_logging(false)
         .map_sqlx_sqlite_opts(move |sqlite| {
@@ -157,7 +162,7 @@ async fn connect_sqlite(
                 .journal_mode(SqliteJournalMode::Wal)
                 // An OK means on disk: NORMAL can lose commits at a power cut.
                 .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(Duration::from_secs(5))
+                .busy_timeout(SQLITE_LOCKED)
                 .foreign_keys(false)
                 // More would cost a scan of the page cache at every commit.
                 .pragma("cache_size", "-16384")

@@ -26,6 +26,9 @@ const COMMITS_MAX: usize = 2;
 /// Fewer events than this wait for the commit under way: a transaction costs the same for
 /// few as for many.
 const WORTHWHILE: usize = 32;
+/// A commit of more events than this is not joined by another: it keeps the database busy
+/// by itself, and publishers would only outrun the sending.
+const JOINED_MAX: usize = 64;
 /// Time between two tries to learn what became of a commit.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -74,6 +77,7 @@ impl Batcher {
         let mut queue = Queue::new(jobs, stop.clone());
         let outage = Outage { recovering: AtomicUsize::new(0), began: Notify::new(), stop };
         let mut under_way = FuturesUnordered::new();
+        let mut joinable = true;
         loop {
             let idle = under_way.is_empty();
             if outage.is_on() {
@@ -89,9 +93,14 @@ impl Batcher {
                 biased;
                 Some(answered) = under_way.next() => queue.learn(answered),
                 () = outage.began.notified() => {}
-                gathered = queue.gather(least), if under_way.len() < COMMITS_MAX => {
+                gathered = queue.gather(least),
+                    if idle || (joinable && under_way.len() < COMMITS_MAX) =>
+                {
                     match gathered {
-                        Some(gathered) => under_way.push(self.serve(gathered, &outage)),
+                        Some(gathered) => {
+                            joinable = gathered.events <= JOINED_MAX;
+                            under_way.push(self.serve(gathered, &outage));
+                        }
                         None if idle => return,
                         // The end, once those are answered.
                         None => while let Some(answered) = under_way.next().await {
@@ -104,7 +113,7 @@ impl Batcher {
     }
 
     async fn serve(&self, gathered: Gathered, outage: &Outage) -> Answered {
-        let Gathered { jobs, room, came } = gathered;
+        let Gathered { jobs, room, came, .. } = gathered;
         self.commit(Batch::new(jobs), outage).await;
         Answered { room, oldest: came.elapsed() }
     }

@@ -29,6 +29,7 @@ pub(super) struct Queue {
 /// Requests that are committed together.
 pub(super) struct Gathered {
     pub(super) jobs: Vec<Job>,
+    pub(super) events: usize,
     /// Events that fit into one such batch.
     pub(super) room: usize,
     /// When the oldest of them came.
@@ -114,7 +115,7 @@ impl Queue {
         let came = jobs.first()?.came;
         // What was left behind did not fit.
         let room = if self.next.is_some() { events } else { BATCH_EVENTS };
-        Some(Gathered { jobs, room, came })
+        Some(Gathered { jobs, events, room, came })
     }
 }
 

@@ -4,7 +4,7 @@
 //! The limit is a number of events, and what moves it is the time that the oldest
 //! request of a batch took from the door to its answer. It shrinks in proportion when
 //! that is longer than [`LONGEST`], and grows while requests are refused although there
-//! is time left. Two batches always fit, the one that is being committed and the next one: with
+//! is time left. Two batches always fit, as many as are committed at once: with
 //! fewer the store would idle, and no caller wait less.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

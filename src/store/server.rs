@@ -37,7 +37,7 @@ const IDLE_MAX: Duration = Duration::from_mins(1);
 /// Age at which a connection is replaced, so that a server's memory of it stays small.
 const AGE_MAX: Duration = Duration::from_mins(30);
 /// Connections that are the engine's alone, one for each task that must not wait:
-/// commits, settlements, claims, due rows, the routing poll, the janitor.
+/// two commits, settlements, claims, the routing poll, the janitor.
 const ENGINE_CONNECTIONS: u32 = 6;
 
 /// Who a connection is for.

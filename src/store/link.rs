@@ -1,4 +1,6 @@
-//! The one place through which every statement goes, on either engine.
+//! The one way of statements to the database, on either engine, but for those of the
+//! lease and LISTEN ([`super::session`]), and migrations and checks at the start
+//! ([`super::open`]).
 //!
 //! On PostgreSQL each has a deadline at this end ([`super::server`]): a network that
 //! swallows everything must not hold anybody up for the quarter of an hour that TCP
@@ -62,7 +64,7 @@ impl Link {
                 };
                 let options =
                     TransactionOptions { sqlite_transaction_mode, ..TransactionOptions::default() };
-                let begun = file.trusted().await?.begin_with_options(options).await;
+                let begun = file.connection().begin_with_options(options).await;
                 Ok(Transaction::Sqlite(file.judge(begun)?, file.clone()))
             }
             Link::Postgres(server, side) => {
@@ -123,7 +125,7 @@ impl ConnectionTrait for Link {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         match self {
-            Link::Sqlite(file) => file.judge(file.trusted().await?.execute_raw(statement).await),
+            Link::Sqlite(file) => file.judge(file.connection().execute_raw(statement).await),
             Link::Postgres(server, side) => {
                 let mut lent = server.lend(*side).await.map_err(failed)?;
                 lent.execute(statement).await.map(Into::into).map_err(failed)
@@ -133,7 +135,7 @@ impl ConnectionTrait for Link {
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         match self {
-            Link::Sqlite(file) => file.judge(file.trusted().await?.execute_unprepared(sql).await),
+            Link::Sqlite(file) => file.judge(file.connection().execute_unprepared(sql).await),
             Link::Postgres(server, side) => {
                 let mut lent = server.lend(*side).await.map_err(failed)?;
                 lent.execute_unprepared(sql).await.map(Into::into).map_err(failed)
@@ -143,14 +145,14 @@ impl ConnectionTrait for Link {
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         match self {
-            Link::Sqlite(file) => file.judge(file.trusted().await?.query_one_raw(statement).await),
+            Link::Sqlite(file) => file.judge(file.connection().query_one_raw(statement).await),
             Link::Postgres(..) => Ok(self.query_all_raw(statement).await?.into_iter().next()),
         }
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match self {
-            Link::Sqlite(file) => file.judge(file.trusted().await?.query_all_raw(statement).await),
+            Link::Sqlite(file) => file.judge(file.connection().query_all_raw(statement).await),
             Link::Postgres(server, side) => {
                 let mut lent = server.lend(*side).await.map_err(failed)?;
                 let rows = lent.fetch(statement).await.map_err(failed)?;

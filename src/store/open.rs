@@ -104,10 +104,10 @@ impl Store {
         let lock = FileLock::take(&settings.target)?;
         let (engine, read, write) = match &settings.target {
             Target::Sqlite(path) => {
-                let write = connect_sqlite(path, 1, false).await?;
-                migrate(&write).await?;
-                let read = connect_sqlite(path, SQLITE_READERS, true).await?;
-                (DbBackend::Sqlite, Link::Sqlite(File::new(read)), Link::Sqlite(File::new(write)))
+                let write = File::open(sqlite_options(path, 1, false)).await?;
+                migrate(write.connection()).await?;
+                let read = File::open(sqlite_options(path, SQLITE_READERS, true)).await?;
+                (DbBackend::Sqlite, Link::Sqlite(read), Link::Sqlite(write))
             }
             Target::Postgres(url) => {
                 let check = connect_postgres(url).await?;
@@ -134,16 +134,12 @@ impl Store {
 
 async fn connect_writer(settings: &Settings) -> Result<DatabaseConnection, StoreError> {
     match &settings.target {
-        Target::Sqlite(path) => connect_sqlite(path, 1, false).await,
+        Target::Sqlite(path) => Ok(Database::connect(sqlite_options(path, 1, false)).await?),
         Target::Postgres(url) => connect_postgres(url).await,
     }
 }
 
-async fn connect_sqlite(
-    path: &Path,
-    connections: u32,
-    read_only: bool,
-) -> Result<DatabaseConnection, StoreError> {
+fn sqlite_options(path: &Path, connections: u32, read_only: bool) -> ConnectOptions {
     let path = path.to_owned();
     let mut options = ConnectOptions::new("sqlite::memory:");
     options
@@ -170,7 +166,7 @@ async fn connect_sqlite(
                 .pragma("journal_size_limit", "67108864")
                 .pragma("temp_store", "MEMORY")
         });
-    Ok(Database::connect(options).await?)
+    options
 }
 
 /// Connections for migrations and checks, outside of the [`Server`]'s.

@@ -6,7 +6,7 @@ use sea_orm::ConnectionTrait;
 use super::world::{Draft, World};
 use crate::domain::event::Payload;
 use crate::domain::id::EventKey;
-use crate::store::{Committed, NewEventRow, Store, StoreError};
+use crate::store::{Commit, Committed, NewEventRow, Store, StoreError};
 
 /// More than the free pages of a small file can hold.
 const LARGE: usize = 1 << 20;
@@ -36,6 +36,38 @@ async fn what_is_answered_after_a_full_disk_is_stored() {
                 assert!(is_stored(&world, row).await, "another connection sees it");
             }
         }
+    })
+    .await;
+}
+
+/// The transaction of whoever has the connection ends behind the driver's back while others
+/// are in line for it, as when the disk is full at its end.
+#[tokio::test]
+async fn what_is_answered_to_those_who_were_in_line_is_stored() {
+    super::on_sqlite(async |store: Store| {
+        let world = World::new(store).await;
+        let broken = world.store.begin().await.expect("begins");
+        broken.execute_unprepared("ROLLBACK").await.expect("the driver does not know");
+        let rows = batch(&world, 0);
+        let routing_version = world.store.routing_version().await.expect("version");
+        let commit = Commit { fence: world.fence, routing_version, events: &rows };
+        // One that gives up, then one that stores; both are in line when it is too late.
+        let gives_up = async { world.store.begin().await.map(drop) };
+        let stores = world.store.commit(&commit);
+        let fails = async {
+            tokio::task::yield_now().await;
+            broken.execute_unprepared("no statement").await.expect_err("it is none");
+            drop(broken);
+        };
+        let (_, committed, ()) = tokio::join!(gives_up, stores, fails);
+        if committed.is_ok_and(|committed| committed == Committed::Stored) {
+            for row in &rows {
+                assert!(is_stored(&world, row).await, "another connection sees it");
+            }
+        }
+        let rows = batch(&world, 0);
+        assert_eq!(world.commit(&rows).await.expect("another connection"), Committed::Stored);
+        assert!(is_stored(&world, &rows[0]).await);
     })
     .await;
 }

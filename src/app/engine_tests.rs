@@ -10,9 +10,10 @@ use super::engine::{Engine, Settings};
 use crate::domain::address::AddressPolicy;
 use crate::domain::delivery::DeliveryState;
 use crate::domain::event::{NewEvent, Payload, TraceContext};
-use crate::domain::id::{DeliveryKey, OrganizationId, SubscriptionKey};
+use crate::domain::id::{DeliveryKey, KeyMaker, OrganizationId, SubscriptionKey};
 use crate::domain::profile::Profiles;
 use crate::domain::subscription::{SubscriptionSpec, SubscriptionState};
+use crate::domain::timestamp::{Timestamp, micros};
 use crate::egress::{self, Egress};
 use crate::metrics::Metrics;
 use crate::permits::InFlightLimits;
@@ -51,13 +52,11 @@ fn event(organization: &OrganizationId) -> NewEvent {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_event_comes_again_and_is_settled() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let engine = engine(folder.path()).await;
-    let receiver = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}/hook", receiver.local_addr().expect("bound"));
-    let organization = OrganizationId::parse("clinic").expect("a name");
+fn new_subscription(
+    key: SubscriptionKey,
+    organization: &OrganizationId,
+    url: String,
+) -> NewSubscription {
     let spec = SubscriptionSpec {
         account: None,
         name: String::new(),
@@ -72,14 +71,19 @@ async fn a_refused_event_comes_again_and_is_settled() {
         attempt_timeout: Duration::from_secs(5),
         max_in_flight: 2,
     };
+    let organization = organization.clone();
+    NewSubscription { key, organization, spec, state: SubscriptionState::Active, secret: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_event_comes_again_and_is_settled() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = engine(folder.path()).await;
+    let receiver = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/hook", receiver.local_addr().expect("bound"));
+    let organization = OrganizationId::parse("clinic").expect("a name");
     let subscription = SubscriptionKey(engine.lease.next_key());
-    let new = NewSubscription {
-        key: subscription,
-        organization: organization.clone(),
-        spec,
-        state: SubscriptionState::Active,
-        secret: None,
-    };
+    let new = new_subscription(subscription, &organization, url);
     engine.store.create_subscription(new, None, |_| Vec::new()).await.expect("it is valid");
 
     let published = engine.intake.publish(vec![event(&organization)]).await.expect("stored");
@@ -113,4 +117,25 @@ async fn a_refused_event_comes_again_and_is_settled() {
         tokio::task::yield_now().await;
     }
     engine.stop(Duration::from_secs(5)).await;
+}
+
+/// Else a key could be made a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_go_on_where_they_ended_though_the_clock_was_set_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = engine(folder.path()).await;
+    let organization = OrganizationId::parse("clinic").expect("a name");
+    let ten_minutes = Duration::from_mins(10);
+    let then = Timestamp(first.lease.now().0 + micros(ten_minutes));
+    let made = KeyMaker::new(then).next(0, then);
+    let url = "http://127.0.0.1:1/".to_owned();
+    let new = new_subscription(SubscriptionKey(made), &organization, url);
+    first.store.create_subscription(new, None, |_| Vec::new()).await.expect("it is valid");
+    first.stop(Duration::from_secs(5)).await;
+
+    let second = engine(folder.path()).await;
+    assert!(made < second.lease.next_key());
+    let published = second.intake.publish(vec![event(&organization)]).await.expect("stored");
+    assert!(made < published[0].key.0);
+    second.stop(Duration::from_secs(5)).await;
 }

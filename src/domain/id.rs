@@ -87,6 +87,13 @@ impl KeyMaker {
         KeyMaker { last: AtomicI64::new(millis << REPLICA_SHIFT) }
     }
 
+    /// Keys to come are later than `key`, whatever the clock says.
+    pub fn pass(&self, key: i64) {
+        let sequence = key & ((1 << REPLICA_SHIFT) - 1);
+        let made = ((key >> MILLIS_SHIFT) << REPLICA_SHIFT) | sequence;
+        self.last.fetch_max(made, Ordering::Relaxed);
+    }
+
     /// The next key, later than all before it even when the clock steps back.
     pub fn next(&self, replica: u16, now: Timestamp) -> i64 {
         let earliest = (now.millis() - EPOCH_MILLIS).max(0) << REPLICA_SHIFT;
@@ -352,5 +359,15 @@ mod tests {
         assert_eq!(EventKey(first).time(), noon);
         assert_eq!(EventKey(second).replica(), 3);
         assert!(EventKey::first_at(noon).0 <= first);
+    }
+
+    #[test]
+    fn keys_ascend_past_those_of_another_maker() {
+        let [earlier, later] = [0, 0].map(|floor| KeyMaker::new(Timestamp(floor)));
+        let noon = Timestamp(1_800_000_000_000_000);
+        let made: Vec<i64> = (0..5000).map(|_| earlier.next(3, noon)).collect();
+        later.pass(made[4999]);
+        later.pass(made[0]);
+        assert_eq!(later.next(3, Timestamp(noon.0 - 60_000_000)), made[4999] + 1);
     }
 }

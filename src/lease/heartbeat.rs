@@ -45,7 +45,6 @@ async fn beat(lease: &Lease, store: &Store, session: &mut LeaseSession) {
 
 async fn start_over(lease: &Lease, store: &Store) -> Result<(), StoreError> {
     let sent = Instant::now();
-    let (fence, now) = store.register().await?;
-    lease.replaced(fence, sent, now);
+    lease.replaced(sent, store.register().await?);
     Ok(())
 }

@@ -20,7 +20,7 @@ pub use self::ledger::Ledger;
 
 use crate::domain::id::{EventKey, KeyMaker};
 use crate::domain::timestamp::Timestamp;
-use crate::store::{Fence, Store, StoreError};
+use crate::store::{Fence, Registered, Store, StoreError};
 
 /// How long a silent replica keeps its claims.
 pub const LEASE: Duration = Duration::from_secs(10);
@@ -62,11 +62,13 @@ impl Lease {
     /// As [`Store::register`].
     pub async fn take(store: &Store) -> Result<Lease, StoreError> {
         let sent = Instant::now();
-        let (fence, now) = store.register().await?;
+        let Registered { fence, now, newest } = store.register().await?;
+        let keys = KeyMaker::new(now);
+        keys.pass(newest);
         let inner = Inner {
             held: Mutex::new(Held { fence, renewed: sent }),
             ahead: AtomicI64::new(now.0 - machine_clock()),
-            keys: KeyMaker::new(now),
+            keys,
             ledger: Ledger::new(fence),
         };
         Ok(Lease { inner: Arc::new(inner) })
@@ -128,7 +130,10 @@ impl Lease {
     }
 
     /// Starts over under a new fence: what was held is another replica's now.
-    fn replaced(&self, fence: Fence, sent: Instant, now: Timestamp) {
+    fn replaced(&self, sent: Instant, registered: Registered) {
+        let Registered { fence, now, newest } = registered;
+        // Its number may be another one now, whose last holder had a clock ahead.
+        self.inner.keys.pass(newest);
         self.inner.ledger.start_over(fence);
         *self.held() = Held { fence, renewed: sent };
         self.inner.ahead.store(now.0 - machine_clock(), Ordering::Relaxed);

@@ -109,6 +109,10 @@ const COMMIT_POSTGRES: &str = "
             $17::int8[], $18::int8[], $19::text[], $20::int2[], $21::int4[], $22::bytea[],
             $23::text[], $24::text[], $25::text[], $26::text[], $27::bytea[]) u";
 
+/// What a batch on SQLite is stored under; no row without the fence.
+const TERMS_SQLITE: &str = "
+    SELECT commit_floor, (SELECT version FROM routing_clock) AS version
+    FROM replica WHERE number = $1 AND incarnation = $2";
 /// What a small batch on SQLite is inserted under: the routing clock and the fence, as in
 /// [`COMMIT_POSTGRES`].
 const COMMIT_ALONE_SQLITE: &str = "
@@ -177,13 +181,7 @@ impl Store {
             return self.commit_alone(batch).await;
         }
         let transaction = self.begin().await?;
-        self.hold(&transaction, batch.fence).await?;
-        if self.is_over(&transaction, batch).await? {
-            return Ok(Committed::RoutingMoved);
-        }
-        let clock = self.statement("SELECT version FROM routing_clock", vec![]);
-        let clock = transaction.query_one_raw(clock).await?.ok_or(StoreError::Corrupt("clock"))?;
-        if column::<i64>(&clock, "version")? != batch.routing_version {
+        if !self.is_current_sqlite(&transaction, batch).await? {
             return Ok(Committed::RoutingMoved);
         }
         let ids = ids(batch.events);
@@ -203,16 +201,20 @@ impl Store {
         Ok(Committed::Stored)
     }
 
-    /// Whether the batch lies below the commit floor.
-    async fn is_over(
+    /// Whether the batch was matched with the routing table of now, and lies above the
+    /// commit floor.
+    async fn is_current_sqlite(
         &self,
         transaction: &Transaction,
         batch: &Commit<'_>,
     ) -> Result<bool, StoreError> {
+        let values = vec![number(batch.fence).into(), batch.fence.incarnation.into()];
+        let terms = self.statement(TERMS_SQLITE, values);
+        let terms = transaction.query_one_raw(terms).await?.ok_or(StoreError::Fenced)?;
+        let (version, floor): (i64, i64) =
+            (column(&terms, "version")?, column(&terms, "commit_floor")?);
         let first = batch.events.first().map_or(0, |row| row.event.summary.key.0);
-        let sql = "SELECT 1 FROM replica WHERE number = $1 AND commit_floor > $2";
-        let floor = self.statement(sql, vec![number(batch.fence).into(), first.into()]);
-        Ok(transaction.query_one_raw(floor).await?.is_some())
+        Ok(version == batch.routing_version && floor <= first)
     }
 
     /// A few events and nothing beside them, in one statement.
@@ -310,6 +312,7 @@ impl Store {
                 row.targets.iter().map(move |&subscription| DeliveryKey { event, subscription })
             })
             .collect();
+        self.lock_events(&transaction, deliveries.iter().map(|key| key.event)).await?;
         self.insert_due(&transaction, &deliveries, 0, 0).await?;
         transaction.commit().await?;
         Ok(stored)

@@ -49,7 +49,7 @@ pub use self::delivery_list::{DeliveryFilter, DeliveryPage};
 pub use self::error::StoreError;
 pub use self::event::{EventFilter, EventPage};
 pub use self::open::{Settings, Target};
-pub use self::replica::{Fence, Heartbeat, Replica};
+pub use self::replica::{Fence, Heartbeat, Registered, Replica};
 pub use self::request_log::{Answer, RequestRecord};
 pub use self::routing::{Routed, RoutingChanges};
 pub use self::session::{DueListener, LeaseSession};

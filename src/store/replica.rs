@@ -33,6 +33,18 @@ pub struct Replica {
     pub session_held: bool,
 }
 
+/// What a registration answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Registered {
+    /// What every write carries from now on.
+    pub fence: Fence,
+    /// By the database's clock.
+    pub now: Timestamp,
+    /// The newest key of an event or a subscription, 0 without any. The clock may have
+    /// stepped back behind it.
+    pub newest: i64,
+}
+
 /// What a heartbeat answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Heartbeat {
@@ -52,6 +64,11 @@ const REGISTER: &str = "
                 FROM replica r) AS incarnation) free
     WHERE free.number <= $1
     RETURNING number, incarnation, heartbeat_at";
+/// One step of each index.
+const NEWEST: &str = "
+    SELECT max(newest.key) AS key FROM (
+        SELECT max(key) AS key FROM event UNION ALL SELECT max(key) FROM subscription
+        UNION ALL SELECT 0) newest";
 
 /// Renews the lease. No row: this replica has been taken over.
 const HEARTBEAT: &str = "
@@ -71,9 +88,10 @@ const HOLD_ALONE_POSTGRES: &str =
 /// Ends every commit of this replica that has not begun yet and whose events have
 /// smaller keys: it was sent, nobody heard of it, and it may be on its way. The caller
 /// holds the row alone, so that one that has begun waits for it here, and looks at the
-/// row again before it stores anything.
-const RAISE_FLOOR: &str =
-    "UPDATE replica SET commit_floor = $3 WHERE number = $1 AND incarnation = $2";
+/// row again before it stores anything. Never lowers it: of two that recover at once, the
+/// one that asked first may come last.
+const RAISE_FLOOR: &str = "UPDATE replica SET commit_floor = $3
+    WHERE number = $1 AND incarnation = $2 AND commit_floor < $3";
 const HOLD_SQLITE: &str = "SELECT number FROM replica WHERE number = $1 AND incarnation = $2";
 
 /// All replicas, with whether the session lock of each is held ([`LeaseSession`]).
@@ -98,7 +116,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`]; [`StoreError::Setup`] when 1,024 replicas live.
-    pub async fn register(&self) -> Result<(Fence, Timestamp), StoreError> {
+    pub async fn register(&self) -> Result<Registered, StoreError> {
         let transaction = self.begin().await?;
         if self.is_shared() {
             // Two that register at once would choose the same number.
@@ -116,8 +134,10 @@ impl Store {
             incarnation: column(&row, "incarnation")?,
         };
         let now = Timestamp(column(&row, "heartbeat_at")?);
+        let row = transaction.query_one_raw(self.statement(NEWEST, vec![])).await?;
+        let newest = column(&row.ok_or(StoreError::Corrupt("key"))?, "key")?;
         transaction.commit().await?;
-        Ok((fence, now))
+        Ok(Registered { fence, now, newest })
     }
 
     /// Renews this replica's lease, on PostgreSQL over `session`. `low_key`: every event of
@@ -146,15 +166,21 @@ impl Store {
         Ok(Heartbeat { now: Timestamp(column(&row, "heartbeat_at")?) })
     }
 
-    /// Leaves: for a replica that holds no claims any more.
+    /// Leaves: for a replica that knows of no claims any more. What it claimed without
+    /// hearing of it is put back in line.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`]: others will notice by themselves.
     pub async fn leave(&self, fence: Fence) -> Result<(), StoreError> {
+        let transaction = self.begin().await?;
         let values = vec![number(fence).into(), fence.incarnation.into()];
+        // First: it waits for claims that are under way, and voids those that come later.
         let sql = "DELETE FROM replica WHERE number = $1 AND incarnation = $2";
-        self.write().execute_raw(self.statement(sql, values)).await?;
+        transaction.execute_raw(self.statement(sql, values)).await?;
+        let sql = "UPDATE due SET owner = 0 WHERE owner = $1 AND owner <> 0";
+        transaction.execute_raw(self.statement(sql, vec![fence.incarnation.into()])).await?;
+        transaction.commit().await?;
         Ok(())
     }
 

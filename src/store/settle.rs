@@ -108,7 +108,7 @@ impl Store {
 
     /// Adds due rows, due now, that `owner` has claimed (0: nobody), for those of the
     /// deliveries that have no trace yet: neither attempt nor due row nor end. Call it
-    /// with their events locked, or where nobody else can write about them.
+    /// with their events locked: a person may be cancelling one.
     pub(super) async fn insert_due(
         &self,
         transaction: &Transaction,

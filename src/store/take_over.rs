@@ -10,8 +10,8 @@ use super::{Replica, Store, StoreError};
 use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
 
 /// Locks the dead replica's row, unless it has shown life since it was looked at.
-/// FOR UPDATE waits for the transactions that hold it as their fence, and makes all
-/// later ones find no row.
+/// On PostgreSQL FOR UPDATE SKIP LOCKED passes it over while a transaction holds it as its
+/// fence, until the next look; all that come after the lock find no row.
 const LOCK: &str =
     "SELECT low_key FROM replica WHERE number = $1 AND incarnation = $2 AND heartbeat_at = $3";
 
@@ -36,12 +36,13 @@ const UNTRACED_SQLITE: &str = "
 
 /// Frees the claims that the dead replica held in `due`.
 const FREE: &str = "
-    UPDATE due SET owner = 0, takeovers = takeovers + 1, due_at = {now} WHERE owner = $1";
+    UPDATE due SET owner = 0, takeovers = takeovers + 1, due_at = {now}
+    WHERE owner = $1 AND owner <> 0";
 
 impl Store {
     /// Puts everything that a dead replica held back in line, for anybody, and
     /// removes the replica. Tells how many deliveries that were; `None` when the
-    /// replica lives after all or another one was faster.
+    /// replica lives after all, writes something just now, or another one was faster.
     ///
     /// # Errors
     ///
@@ -70,6 +71,7 @@ impl Store {
                 let of = |subscription| DeliveryKey { event, subscription };
                 deliveries.extend(unpack(&targets).into_iter().map(of));
             }
+            self.lock_events(&transaction, deliveries.iter().map(|key| key.event)).await?;
             found += self.insert_due(&transaction, &deliveries, 0, 1).await?;
         }
         let free = self.statement(FREE, vec![incarnation.clone()]);

@@ -29,6 +29,8 @@ on_both_engines! {
     a_replica_that_was_taken_over_recovers_nothing,
     a_claim_loads_no_more_bytes_than_it_may,
     an_attempt_of_before_a_cancellation_changes_nothing_of_the_retry,
+    claims_of_lost_answers_are_given_back_by_who_leaves,
+    a_delivery_that_is_cancelled_during_its_take_over_stays_cancelled,
 }
 
 async fn claims_made_at_once_never_overlap(store: Store) {
@@ -87,7 +89,7 @@ async fn a_dead_replica_loses_everything_it_held_and_can_write_no_more(store: St
     assert_eq!(claims.len(), 1);
 
     let dead = world.store.replicas().await.expect("tells")[0];
-    let (heir, _) = world.store.register().await.expect("registers");
+    let heir = world.store.register().await.expect("registers").fence;
     assert_eq!(world.store.take_over(&dead).await.expect("takes over"), Some(2));
     assert_eq!(world.store.take_over(&dead).await.expect("answers"), None, "once");
 
@@ -204,6 +206,63 @@ async fn claims_of_lost_answers_can_be_given_back(store: Store) {
     assert_eq!(world.store.waiting().await.expect("tells"), []);
     world.store.disown(world.fence, &lost).await.expect("gives back");
     assert_eq!(world.store.waiting().await.expect("tells").len(), 1);
+}
+
+async fn claims_of_lost_answers_are_given_back_by_who_leaves(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    world.publish(&Draft::parked(&[subscription])).await;
+    world.store.claim(world.fence, &[(subscription, 1)], u64::MAX).await.expect("claims");
+    world.store.leave(world.fence).await.expect("leaves");
+    assert_eq!(world.store.waiting().await.expect("tells").len(), 1);
+    let heir = world.store.register().await.expect("registers").fence;
+    let claims = world.store.claim(heir, &[(subscription, 1)], u64::MAX).await.expect("claims");
+    assert_eq!(claims.len(), 1);
+}
+
+async fn a_delivery_that_is_cancelled_during_its_take_over_stays_cancelled(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&acme()).await.key;
+    let event = world.publish(&Draft::to(&[subscription])).await;
+    let other = world.subscribe(&acme()).await.key;
+    world.publish(&Draft::parked(&[other])).await;
+    world.store.claim(world.fence, &[(other, 1)], u64::MAX).await.expect("claims");
+
+    let dead = world.store.replicas().await.expect("tells")[0];
+    // The take-over frees this row last.
+    let blocking = world.store.begin().await.expect("begins");
+    if world.store.is_shared() {
+        let lock = world.store.statement("SELECT claim FROM due FOR UPDATE", vec![]);
+        assert_eq!(blocking.query_all_raw(lock).await.expect("locks").len(), 1);
+    }
+    let store = world.store.clone();
+    let taking = tokio::spawn(async move { store.take_over(&dead).await });
+    until_blocked(&world.store, 1, || taking.is_finished()).await;
+    let (store, delivery) = (world.store.clone(), DeliveryKey { event, subscription });
+    let cancelling = tokio::spawn(async move { store.cancel_delivery(&acme(), delivery).await });
+    until_blocked(&world.store, 2, || cancelling.is_finished()).await;
+    blocking.commit().await.expect("commits");
+    assert_eq!(taking.await.expect("no panic").expect("takes over"), Some(2));
+    cancelling.await.expect("no panic").expect("cancels");
+
+    let now = world.store.delivery(&acme(), delivery).await.expect("is there");
+    assert_eq!(now.state, DeliveryState::Cancelled);
+    let waiting = world.store.waiting().await.expect("tells");
+    assert_eq!(waiting.iter().map(|one| one.subscription).collect::<Vec<_>>(), [other]);
+}
+
+/// Waits until so many statements wait for locks of PostgreSQL, or `ended`. On SQLite they
+/// wait for the connection, where nobody sees them.
+async fn until_blocked(store: &Store, count: i64, ended: impl Fn() -> bool) {
+    let sql = "SELECT count(*) AS count FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while store.is_shared() && !ended() {
+        let row = store.read().query_one_raw(store.statement(sql, vec![])).await.expect("tells");
+        let blocked: i64 = row.expect("a row").try_get("", "count").expect("a number");
+        if count <= blocked {
+            return;
+        }
+    }
 }
 
 async fn the_waiting_of_an_ended_subscription_end_in_batches(store: Store) {

@@ -12,6 +12,8 @@ on_both_engines! {
     nothing_is_stored_when_an_id_is_taken,
     a_replica_that_left_stores_nothing,
     after_a_lost_answer_every_stored_delivery_waits,
+    a_registration_tells_the_newest_key,
+    a_recovery_that_comes_last_lowers_no_floor,
 }
 
 async fn a_batch_is_stored_whole(store: Store) {
@@ -89,6 +91,29 @@ async fn after_a_lost_answer_every_stored_delivery_waits(store: Store) {
     assert!(is_missing(&world, late.event.summary.key).await, "nobody would deliver it");
     let next = world.row(&Draft::to(&[subscription]));
     assert_eq!(world.commit(&[next]).await.expect("commits"), Committed::Stored);
+}
+
+async fn a_registration_tells_the_newest_key(store: Store) {
+    let none = store.register().await.expect("registers").newest;
+    assert_eq!(none, 0);
+    let world = World::new(store).await;
+    let event = world.publish(&Draft::to(&[])).await;
+    assert_eq!(world.store.register().await.expect("registers").newest, event.0);
+    let subscription = world.subscribe(&acme()).await.key;
+    assert_eq!(world.store.register().await.expect("registers").newest, subscription.0);
+}
+
+async fn a_recovery_that_comes_last_lowers_no_floor(store: Store) {
+    let world = World::new(store).await;
+    let low = EventKey(world.key());
+    let late = [world.row(&Draft::to(&[]))];
+    let high = EventKey(world.key());
+    for (rows, floor) in [(late.as_slice(), high), (&[], low)] {
+        let stored = world.store.recover_commit(world.fence, rows, floor).await;
+        assert_eq!(stored.expect("answers"), []);
+    }
+    assert_eq!(world.commit(&late).await.expect("answers"), Committed::RoutingMoved);
+    assert!(is_missing(&world, late[0].event.summary.key).await, "nobody would deliver it");
 }
 
 async fn is_missing(world: &World, key: EventKey) -> bool {

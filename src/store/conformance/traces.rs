@@ -313,7 +313,7 @@ impl Trace {
         }
         let replicas = store.replicas().await.expect("tells");
         let dead = replicas.iter().find(|one| one.fence == self.world.fence).expect("is there");
-        let (heir, _) = store.register().await.expect("registers");
+        let heir = store.register().await.expect("registers").fence;
         store.heartbeat(&mut LeaseSession::default(), heir, EventKey(0)).await.expect("beats");
         let held = u64::try_from(self.reference.taken_over()).expect("few");
         assert_eq!(store.take_over(dead).await.expect("takes over"), Some(held));

@@ -64,7 +64,7 @@ impl Draft {
 
 impl World {
     pub(super) async fn new(store: Store) -> World {
-        let (fence, _) = store.register().await.expect("registers");
+        let fence = store.register().await.expect("registers").fence;
         // Events here are older than the watermark that a new replica starts with.
         store.heartbeat(&mut LeaseSession::default(), fence, EventKey(0)).await.expect("beats");
         World { store, fence, keys: KeyMaker::new(Timestamp(0)) }

@@ -120,8 +120,18 @@ impl Engine {
         engine.taking.push(vital(batcher.run(jobs, stop)));
         engine.keep(&metrics);
         if settings.dispatches {
-            let parts =
-                dispatcher::Parts { store, lease, routing, egress, slots, circuits, metrics, due };
+            let gone = dispatcher::Gone::default();
+            let parts = dispatcher::Parts {
+                store,
+                lease,
+                routing,
+                egress,
+                slots,
+                circuits,
+                gone,
+                metrics,
+                due,
+            };
             engine.dispatch(parts, settings.in_flight, committed);
         } else {
             let stop = engine.stop_taking.clone();

@@ -135,7 +135,7 @@ impl App {
         if let Some(calls) = self.calls
             && tokio::time::timeout(CALLS_GRACE, calls).await.is_err()
         {
-            tracing::warn!("calls still under way were cut off");
+            tracing::warn!("calls are still under way after five seconds");
         }
         self.engine.stop(self.grace).await;
         self.stop_watching.cancel();

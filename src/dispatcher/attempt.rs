@@ -9,6 +9,7 @@ use tracing::Instrument;
 
 use super::Parts;
 use super::circuit;
+use super::gone;
 use super::settler::Settled;
 use crate::domain::attempt::{Attempt, AttemptResult, Outcome};
 use crate::domain::delivery::DeadReason;
@@ -147,7 +148,7 @@ fn judge(
     };
     let next = follow(parts, route, claim, number, &sent.outcome, success);
     if next == Next::Dead(DeadReason::Gone) {
-        disable(parts, route);
+        gone::disable(parts, route);
     }
     let attempt = record(result, &sent.outcome, sent.detail, number, now);
     Made { attempt, next, sign: Sign::of(&sent.outcome, success) }
@@ -205,24 +206,6 @@ fn not_sent(why: &str, number: u32, now: Timestamp) -> Made {
     let outcome = Outcome::NoResponse(crate::domain::attempt::Failure::Protocol);
     let attempt = record(AttemptResult::NotSent, &outcome, why, number, now);
     Made { attempt, next: Next::Dead(DeadReason::NotSendable), sign: Sign::Nothing }
-}
-
-/// The receiver asked to be left alone (410 Gone).
-fn disable(parts: &Parts, route: &Route) {
-    let (parts, organization) = (parts.clone(), route.subscription.organization.clone());
-    let (key, url) = (route.key(), route.subscription.spec.url.clone());
-    tokio::spawn(async move {
-        let why = "the receiver answered 410 Gone";
-        let disabled = parts.store.disable(&organization, key, &url, why);
-        if let Err(error) = disabled.await {
-            // The next delivery meets the same answer, and tries this again.
-            tracing::warn!(%error, "cannot disable a subscription that is gone");
-            return;
-        }
-        if let Err(error) = parts.routing.refresh().await {
-            tracing::debug!(%error, "the next poll sees the disabled subscription");
-        }
-    });
 }
 
 fn report(parts: &Parts, claim: &Claim, attempt: &Attempt, next: Next, start: Timestamp) {

@@ -93,7 +93,7 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
         due.into_iter().map(rows).filter(|(_, rows)| 0 < *rows).collect();
     // Each look begins where the last one ended, so that no endpoint waits for ever
     // behind others that always have something due.
-    let turn = dispatcher.inner.turn.fetch_add(SUBSCRIPTIONS_MAX, Ordering::Relaxed);
+    let turn = dispatcher.inner.turn.load(Ordering::Relaxed);
     let start = turn.checked_rem(due.len()).unwrap_or_default();
     due.rotate_left(start);
     let (mut rows_left, bytes_left) = parts.slots.free_in_all();
@@ -104,6 +104,8 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
         (0 < rows).then(|| (*key, u32::try_from(rows).unwrap_or(u32::MAX)))
     };
     let wanted: Vec<_> = due.iter().filter_map(&mut room).take(SUBSCRIPTIONS_MAX).collect();
+    let served = wanted.len() + usize::from(wanted.len() == due.len());
+    dispatcher.inner.turn.fetch_add(served, Ordering::Relaxed);
     if wanted.is_empty() || bytes_left == 0 {
         let longest = if due.is_empty() { POLL } else { FULL_POLL };
         return Ok(next.unwrap_or(longest).min(longest));

@@ -8,6 +8,7 @@
 mod attempt;
 mod circuit;
 mod claimer;
+mod gone;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::gone::Gone;
 use self::queue::Queue;
 use self::settler::Settled;
 use crate::egress::Egress;
@@ -52,6 +54,8 @@ pub struct Parts {
     pub slots: QueueSlots,
     /// Which endpoints are left alone for a while.
     pub circuits: Circuits,
+    /// Subscriptions that are being switched off.
+    pub gone: Gone,
     /// Counts.
     pub metrics: Metrics,
     /// Told when due rows were added.

@@ -141,16 +141,21 @@ impl Janitor {
         Ok(())
     }
 
-    /// Ends the waiting deliveries of subscriptions that are deleted, inactive or
-    /// disabled.
+    /// Ends waiting deliveries of subscriptions that are deleted, inactive or disabled:
+    /// for a moment, so that replicas are watched meanwhile. The next sweep goes on.
     async fn end_waiting(&self) -> Result<(), StoreError> {
+        let began = Instant::now();
         for waiting in self.store.waiting().await? {
             let key = waiting.subscription;
             let takes = |standing| matches!(standing, Standing::Sendable | Standing::Held);
             if self.routing.route(key).is_some_and(|route| takes(route.standing())) {
                 continue;
             }
-            while self.store.end_waiting(key, END_BATCH).await? == END_BATCH as usize {}
+            while self.store.end_waiting(key, END_BATCH).await? == END_BATCH as usize {
+                if WATCH <= began.elapsed() {
+                    return Ok(());
+                }
+            }
         }
         Ok(())
     }

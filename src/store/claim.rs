@@ -207,15 +207,19 @@ impl Store {
         for row in rows.iter() {
             keys.push(EventKey(column(row, "event_key")?));
         }
-        let mut sizes: HashMap<i64, i64> = HashMap::new();
-        for chunk in keys.chunks(1000) {
+        // What goes to many subscriptions is asked for once.
+        let mut events = keys.clone();
+        events.sort_unstable();
+        events.dedup();
+        let mut sizes: HashMap<i64, i64> = HashMap::with_capacity(events.len());
+        for chunk in events.chunks(1000) {
             let sql = format!(
                 "SELECT key, payload_bytes + length(attributes) AS bytes FROM event
                  WHERE key IN ({})",
                 Store::list(chunk.len())
             );
             let values = chunk.iter().map(|key| key.0.into()).collect();
-            for row in self.write().query_all_raw(self.statement(&sql, values)).await? {
+            for row in self.read().query_all_raw(self.statement(&sql, values)).await? {
                 let bytes: i32 = column(&row, "bytes")?;
                 sizes.insert(column(&row, "key")?, i64::from(bytes));
             }
@@ -248,7 +252,7 @@ impl Store {
         let sql =
             "SELECT subscription_key, event_key, claim FROM due WHERE owner = $1 AND owner <> 0";
         let owner = vec![fence.incarnation.into()];
-        let rows = self.write().query_all_raw(self.statement(sql, owner)).await?;
+        let rows = self.read().query_all_raw(self.statement(sql, owner)).await?;
         let read = |row| {
             let subscription = SubscriptionKey(column(&row, "subscription_key")?);
             let event = EventKey(column(&row, "event_key")?);
@@ -268,17 +272,7 @@ impl Store {
         claims: &[(DeliveryKey, i32)],
     ) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
-        let sql = "UPDATE due SET owner = 0 WHERE subscription_key = $1 AND event_key = $2
-            AND owner = $3 AND claim = $4";
-        for (key, claim) in claims {
-            let values = vec![
-                key.subscription.0.into(),
-                key.event.0.into(),
-                fence.incarnation.into(),
-                (*claim).into(),
-            ];
-            transaction.execute_raw(self.statement(sql, values)).await?;
-        }
+        self.release(&transaction, fence, claims.iter().copied()).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -48,8 +48,8 @@ const RELEASE_POSTGRES: &str = "
     WHERE due.subscription_key = u.s AND due.event_key = u.e AND due.claim = u.claim
       AND due.owner = $4";
 const RELEASE_SQLITE: &str = "
-    UPDATE due SET owner = 0
-    WHERE subscription_key = $1 AND event_key = $2 AND claim = $3 AND owner = $4";
+    UPDATE due SET owner = 0 WHERE subscription_key = $1 AND claim = $2 AND owner = $3
+      AND event_key IN ({events})";
 
 /// Puts deliveries in line that their commit had claimed. One that was cancelled
 /// meanwhile stays so: the events' rows, locked before this, hold off a cancellation
@@ -118,7 +118,7 @@ impl Store {
         let back = of(|one| one.in_due && matches!(one.next, Next::RetryIn(_)));
         self.put_back(transaction, fence, &back).await?;
         let released = of(|one| one.in_due && one.next == Next::Release);
-        self.release(transaction, fence, &released).await?;
+        self.release(transaction, fence, held(&released)).await?;
         let lost = |one: &&Settlement| {
             is_lost(one.next) && (!one.in_due || ended.contains(&(one.delivery, one.claim)))
         };
@@ -144,17 +144,17 @@ impl Store {
         Ok(())
     }
 
-    async fn end_sqlite(
+    /// Runs one of the statements over `{events}` for every claim; its answers.
+    async fn each_sqlite(
         &self,
         transaction: &Transaction,
         fence: Fence,
-        batch: &[&Settlement],
-        telling: &str,
+        claims: impl Iterator<Item = (DeliveryKey, i32)>,
+        sql: &str,
     ) -> Result<Vec<QueryResult>, StoreError> {
         let mut alike: BTreeMap<(SubscriptionKey, i32), Vec<EventKey>> = BTreeMap::new();
-        for one in batch {
-            let group = alike.entry((one.delivery.subscription, one.claim)).or_default();
-            group.push(one.delivery.event);
+        for (delivery, claim) in claims {
+            alike.entry((delivery.subscription, claim)).or_default().push(delivery.event);
         }
         let mut rows = Vec::new();
         for ((subscription, claim), events) in alike {
@@ -162,8 +162,7 @@ impl Store {
             while let Some(size) = ROWS.into_iter().find(|size| *size <= left.len()) {
                 let (chunk, rest) = left.split_at(size);
                 left = rest;
-                let events = Store::list_from(3, size);
-                let sql = format!("{}{telling}", END_SQLITE.replace("{events}", &events));
+                let sql = sql.replace("{events}", &Store::list_from(3, size));
                 let mut values: Vec<Value> =
                     vec![subscription.0.into(), claim.into(), fence.incarnation.into()];
                 values.extend(chunk.iter().map(|event| Value::from(event.0)));
@@ -184,11 +183,11 @@ impl Store {
     ) -> Result<Vec<QueryResult>, StoreError> {
         if self.is_shared() && !batch.is_empty() {
             let sql = format!("{END_POSTGRES}{telling}");
-            return Ok(transaction
-                .query_all_raw(self.statement(&sql, claims(fence, batch)))
-                .await?);
+            let ends = self.statement(&sql, claims(fence, held(batch)));
+            return Ok(transaction.query_all_raw(ends).await?);
         }
-        self.end_sqlite(transaction, fence, batch, telling).await
+        let sql = format!("{END_SQLITE}{telling}");
+        self.each_sqlite(transaction, fence, held(batch), &sql).await
     }
 
     async fn put_back(
@@ -198,7 +197,7 @@ impl Store {
         batch: &[&Settlement],
     ) -> Result<(), StoreError> {
         if self.is_shared() && !batch.is_empty() {
-            let mut values = claims(fence, batch);
+            let mut values = claims(fence, held(batch));
             values.extend([waits(batch), counts(batch)]);
             transaction.execute_raw(self.statement(PUT_BACK_POSTGRES, values)).await?;
             return Ok(());
@@ -211,22 +210,22 @@ impl Store {
         Ok(())
     }
 
-    async fn release(
+    /// Puts claimed deliveries back as they were, where the claim is still this one's.
+    pub(super) async fn release(
         &self,
         transaction: &Transaction,
         fence: Fence,
-        batch: &[&Settlement],
+        batch: impl ExactSizeIterator<Item = (DeliveryKey, i32)>,
     ) -> Result<(), StoreError> {
-        if self.is_shared() && !batch.is_empty() {
-            let statement = self.statement(RELEASE_POSTGRES, claims(fence, batch));
-            transaction.execute_raw(statement).await?;
+        if batch.len() == 0 {
             return Ok(());
         }
-        for one in batch {
-            let statement = self.statement(RELEASE_SQLITE, claim(fence, one));
-            transaction.execute_raw(statement).await?;
+        if self.is_shared() {
+            let released = self.statement(RELEASE_POSTGRES, claims(fence, batch));
+            transaction.execute_raw(released).await?;
+            return Ok(());
         }
-        Ok(())
+        self.each_sqlite(transaction, fence, batch, RELEASE_SQLITE).await.map(drop)
     }
 
     async fn put_in_line(
@@ -334,9 +333,14 @@ fn claim(fence: Fence, one: &Settlement) -> Vec<Value> {
     vec![subscription.into(), event.into(), one.claim.into(), fence.incarnation.into()]
 }
 
-/// The same, as arrays.
-fn claims(fence: Fence, batch: &[&Settlement]) -> Vec<Value> {
-    let [subscriptions, events] = keys(batch.iter().map(|one| one.delivery));
-    let numbers: Vec<i32> = batch.iter().map(|one| one.claim).collect();
+/// The same of many, as arrays.
+fn claims(fence: Fence, batch: impl Iterator<Item = (DeliveryKey, i32)>) -> Vec<Value> {
+    let (deliveries, numbers): (Vec<DeliveryKey>, Vec<i32>) = batch.unzip();
+    let [subscriptions, events] = keys(deliveries.into_iter());
     vec![subscriptions, events, numbers.into(), fence.incarnation.into()]
+}
+
+/// The claims that are settled.
+fn held(batch: &[&Settlement]) -> impl ExactSizeIterator<Item = (DeliveryKey, i32)> {
+    batch.iter().map(|one| (one.delivery, one.claim))
 }

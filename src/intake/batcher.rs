@@ -20,8 +20,8 @@ use crate::routing::Routing;
 use crate::store::{Commit, Committed, Fence, Store, StoreError};
 use crate::trace;
 
-/// Commits under way at once: while one waits for the disk, the next is made ready, sent
-/// and executed.
+/// Commits under way at once on PostgreSQL: while one waits for the disk, or for a standby,
+/// the next is made ready, sent and executed. SQLite writes one transaction at a time.
 const COMMITS_MAX: usize = 2;
 /// Fewer events than this wait for the commit under way: a transaction costs the same for
 /// few as for many.
@@ -77,6 +77,7 @@ impl Batcher {
         let mut queue = Queue::new(jobs, stop.clone());
         let outage = Outage { recovering: AtomicUsize::new(0), began: Notify::new(), stop };
         let mut under_way = FuturesUnordered::new();
+        let commits_max = if self.store.is_shared() { COMMITS_MAX } else { 1 };
         let mut joinable = true;
         loop {
             let idle = under_way.is_empty();
@@ -94,7 +95,7 @@ impl Batcher {
                 Some(answered) = under_way.next() => queue.learn(answered),
                 () = outage.began.notified() => {}
                 gathered = queue.gather(least),
-                    if idle || (joinable && under_way.len() < COMMITS_MAX) =>
+                    if idle || (joinable && under_way.len() < commits_max) =>
                 {
                     match gathered {
                         Some(gathered) => {

@@ -27,6 +27,8 @@ struct Network {
     dead: usize,
     /// Connections with smaller numbers are broken off.
     reset: usize,
+    /// New ones are broken off at once.
+    refuses: bool,
 }
 
 impl Network {
@@ -92,6 +94,17 @@ impl Proxy {
     pub(crate) fn reset(&self) {
         self.network.send_modify(|network| network.reset = network.count);
     }
+
+    /// Breaks every connection off, and every new one until [`Proxy::accept`].
+    pub(crate) fn refuse(&self) {
+        self.network.send_modify(|network| network.refuses = true);
+        self.reset();
+    }
+
+    /// New connections pass again.
+    pub(crate) fn accept(&self) {
+        self.network.send_modify(|network| network.refuses = false);
+    }
 }
 
 async fn pass(
@@ -101,6 +114,10 @@ async fn pass(
     mut network: watch::Receiver<Network>,
 ) {
     if network.wait_for(|network| network.passes(number)).await.is_err() {
+        return;
+    }
+    if network.borrow().refuses {
+        client.set_zero_linger().expect("the socket is open");
         return;
     }
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { return };

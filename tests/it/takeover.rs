@@ -1,16 +1,21 @@
 //! Promise: a replica that dies or freezes loses only the time until another takes its
 //! deliveries over.
 
+use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hookward::grpc::pb;
 use pb::delivery::State;
 
+use crate::harness::admin;
 use crate::harness::client::event_with_id;
 use crate::harness::engine::Engine;
-use crate::harness::eventually::meanwhile;
+use crate::harness::eventually::{eventually, meanwhile, within};
+use crate::harness::postgres::Cluster;
+use crate::harness::proxy::Proxy;
 use crate::harness::receiver::{Answer, Receiver};
-use crate::harness::service::Service;
+use crate::harness::service::{Service, Settings};
 
 /// Two replicas on one PostgreSQL; the one that holds the delivery is killed.
 #[tokio::test(flavor = "multi_thread")]
@@ -76,6 +81,90 @@ async fn work_of_a_frozen_replica_goes_on_and_its_late_outcome_changes_nothing()
     let now = clinic.delivery(&delivered.id).await.expect("it is there");
     assert_eq!((now.state(), now.attempt_count), (State::Succeeded, delivered.attempt_count));
     assert_eq!(first.count(), 2);
+}
+
+/// Everything that the holder asks the database waits for locks, but for its heartbeats.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_statements_all_wait_is_alive() {
+    let Some(cluster) = Cluster::own("") else { return };
+    let engine = Engine::postgres_on(&cluster);
+    let holder = Settings::new(engine.clone()).flag("--database-connections", "2").start().await;
+    let other = Service::start(engine).await;
+    let receiver =
+        Receiver::deciding(
+            |number, _| {
+                if number == 0 { Answer::Held(200) } else { Answer::Status(200) }
+            },
+        )
+        .await;
+    let clinic = holder.organization("clinic");
+    clinic.subscribe(&receiver, "azodha", "*").await;
+    clinic.publish_event(event_with_id("held", "held", "{}")).await;
+    receiver.received(1).await;
+
+    let sql = "BEGIN; LOCK TABLE event, attempt, due, subscription, routing_clock
+        IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(14)";
+    let mut locking = cluster.psql("hookward", sql);
+    let mut locking = locking.stdout(Stdio::null()).spawn().expect("psql is there");
+    eventually("the locks", async || {
+        let held = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'
+            AND relation = 'routing_clock'::regclass AND granted";
+        (cluster.sql("hookward", held).trim() == "1").then_some(())
+    })
+    .await;
+    receiver.release();
+    let unlocked = tokio::task::spawn_blocking(move || locking.wait()).await;
+    unlocked.expect("waiting does not panic").expect("it is our child");
+
+    clinic.delivery_of("held").reaches(State::Succeeded).await;
+    assert!(!has_taken_over(&other).await);
+    assert_eq!(receiver.count(), 1, "it was sent once");
+}
+
+/// After an outage no replica is connected, and the first one back must not take the rest
+/// for dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_finds_the_database_again_a_little_later_is_alive() {
+    let Some(cluster) = Cluster::own("") else { return };
+    let engine = Engine::postgres_on(&cluster);
+    let proxy = Proxy::to(engine.port()).await;
+    let holder = Service::start(engine.at_port(proxy.port())).await;
+    let other = Service::start(engine).await;
+    let receiver =
+        Receiver::deciding(
+            |number, _| {
+                if number == 0 { Answer::Held(200) } else { Answer::Status(200) }
+            },
+        )
+        .await;
+    let clinic = holder.organization("clinic");
+    clinic.subscribe(&receiver, "azodha", "*").await;
+    clinic.publish_event(event_with_id("held", "held", "{}")).await;
+    receiver.received(1).await;
+
+    proxy.refuse();
+    let cluster = Arc::new(cluster);
+    let crashing = Arc::clone(&cluster);
+    tokio::task::spawn_blocking(move || crashing.crash_and_restart()).await.expect("it runs");
+    // Longer than the silence after which a replica without a session is dead.
+    meanwhile(Duration::from_secs(2)).await;
+    proxy.accept();
+    within(Duration::from_secs(10), "that the holder is ready", async || {
+        let (status, _) = admin::get(holder.admin_address(), "/readyz").await?;
+        (status == 200).then_some(())
+    })
+    .await;
+    receiver.release();
+
+    clinic.delivery_of("held").reaches(State::Succeeded).await;
+    assert!(!has_taken_over(&other).await);
+    assert_eq!(receiver.count(), 1, "it was sent once");
+}
+
+/// Whether a replica took deliveries of others over.
+async fn has_taken_over(service: &Service) -> bool {
+    let taken = service.metric("hookward_deliveries_taken_over_total").await;
+    0.0 < taken.expect("it is on the page")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -165,12 +165,15 @@ fn duplicates(book: &Book, deliveries: &Deliveries<'_>, replicas: usize, finding
                 let concerned =
                     window.slot.is_none() || first.slot.is_none() || window.slot == first.slot;
                 let after = window.to.is_none_or(|to| answered <= to);
-                concerned && after && window.from <= again.at
+                window.loses && concerned && after && window.from <= again.at
             };
-            if let Some(window) = book.windows.iter().rposition(explains) {
-                let age = book.windows[window].from.saturating_duration_since(answered);
+            // Of several, the one that the outcome was lost in, or next to.
+            let age = |window: usize| book.windows[window].from.saturating_duration_since(answered);
+            let explaining =
+                (0..book.windows.len()).rev().filter(|window| explains(&book.windows[*window]));
+            if let Some(window) = explaining.min_by_key(|window| age(*window)) {
                 counts[window].0 += 1;
-                counts[window].1 = age.max(counts[window].1);
+                counts[window].1 = age(window).max(counts[window].1);
                 continue;
             }
             findings.unexplained_of.push((*event, *target));

@@ -25,7 +25,14 @@ synchronous_commit = on
 wal_keep_size = '1GB'
 wal_retrieve_retry_interval = '200ms'
 log_min_messages = warning
+include_if_exists = 'clock.conf'
 ";
+/// The database's clock for everybody who does not name the schema, so that it can be set.
+const CLOCK: &str = "
+CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
+    SELECT pg_catalog.clock_timestamp()
+        + coalesce(current_setting('nemesis.ahead', true), '0')::interval
+$$";
 /// How long a start or a stop may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -77,6 +84,9 @@ impl Cluster {
         cluster.sql(0, "postgres", &format!("CREATE ROLE {OWNER} LOGIN")).await?;
         let create = format!("CREATE DATABASE {DATABASE} OWNER {OWNER}");
         cluster.sql(0, "postgres", &create).await?;
+        cluster.sql(0, DATABASE, CLOCK).await?;
+        let path = format!("ALTER DATABASE {DATABASE} SET search_path = public, pg_catalog");
+        cluster.sql(0, "postgres", &path).await?;
         cluster.follow().await?;
         Ok(cluster)
     }
@@ -111,6 +121,21 @@ impl Cluster {
     pub(crate) async fn revive(&self, node: usize) -> Result<Instant, String> {
         self.launch(node, &[]).await?;
         self.takes_writes(node).await
+    }
+
+    /// Sets the primary's clock so far `ahead` of what it is, an interval.
+    pub(crate) async fn set_clock(&self, ahead: &str) -> Result<(), String> {
+        let node = self.primary();
+        let mut write = unprivileged(Path::new("sh"));
+        write.args([
+            "-c",
+            "printf \"nemesis.ahead = '%s'\\n\" \"$1\" > \"$2/clock.conf\"",
+            "sh",
+            ahead,
+        ]);
+        write.arg(self.data(node));
+        run(write).await?;
+        self.sql(node, "postgres", "SELECT pg_reload_conf()").await.map(drop)
     }
 
     /// Makes the standby the primary, for ever; tells when it took a write.

@@ -106,12 +106,15 @@ pub(crate) enum CallAnswer {
     Silent,
 }
 
-/// A stretch in which requests may be sent twice, because what came of the first was lost.
+/// A stretch in which requests may be sent before their time or twice, because what came of
+/// the first was lost.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     pub(crate) fault: Fault,
     /// Whose outcomes may be lost; `None`: everybody's.
     pub(crate) slot: Option<usize>,
+    /// Whether any may be lost; else only waits are shortened.
+    pub(crate) loses: bool,
     pub(crate) from: Instant,
     pub(crate) to: Option<Instant>,
 }
@@ -163,8 +166,17 @@ impl Ledger {
 
     /// Opens a window and gives its number.
     pub(crate) fn disturb(&self, fault: Fault, slot: Option<usize>) -> usize {
+        self.open(fault, slot, true)
+    }
+
+    /// The same for one that loses no outcome, but shortens waits.
+    pub(crate) fn hurry(&self, fault: Fault) -> usize {
+        self.open(fault, None, false)
+    }
+
+    fn open(&self, fault: Fault, slot: Option<usize>, loses: bool) -> usize {
         let mut book = self.book();
-        book.windows.push(Window { fault, slot, from: Instant::now(), to: None });
+        book.windows.push(Window { fault, slot, loses, from: Instant::now(), to: None });
         book.windows.len() - 1
     }
 

@@ -134,6 +134,22 @@ impl Scene<'_> {
         Ok(())
     }
 
+    /// Both steps are sudden, as those of a clock that is set by hand.
+    pub(super) async fn database_clock(&mut self) -> Result<(), String> {
+        let window = self.world.ledger.hurry(self.fault);
+        self.cluster().set_clock("-600 s").await?;
+        let at = Instant::now();
+        self.last(6000..9000).await;
+        let until = Instant::now().checked_sub(secs(1)).unwrap_or(at);
+        if let Some(p99) = percentile(self.world.latencies(at, until), 99) {
+            self.time("OK to arrival, p99", p99, secs(1), at);
+        }
+        self.cluster().set_clock("0").await?;
+        self.recovers(Instant::now(), secs(1)).await;
+        self.world.ledger.calm(window, RECOVERY);
+        Ok(())
+    }
+
     fn cluster(&self) -> &Cluster {
         self.world.cluster.as_ref().expect("these faults are PostgreSQL's")
     }

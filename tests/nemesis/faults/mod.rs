@@ -58,6 +58,8 @@ pub(crate) enum Fault {
     Synced,
     /// F15: a replica's clock is wrong
     Clock,
+    /// F16: PostgreSQL's clock is set back ten minutes, and forward again
+    DatabaseClock,
     /// F17: an organization's receivers hang
     Flood,
     /// F19: a receiver fails for a while
@@ -112,7 +114,7 @@ pub(crate) struct Cast {
 }
 
 /// The faults of a database that come at random, and how often.
-const ON_POSTGRES: [(Fault, u32); 24] = [
+const ON_POSTGRES: [(Fault, u32); 25] = [
     (Fault::Kill, 6),
     (Fault::KillAll, 2),
     (Fault::Freeze, 2),
@@ -127,6 +129,7 @@ const ON_POSTGRES: [(Fault, u32); 24] = [
     (Fault::Terminate, 3),
     (Fault::Locks, 2),
     (Fault::Clock, 1),
+    (Fault::DatabaseClock, 1),
     (Fault::Names, 2),
     (Fault::Roll, 3),
     (Fault::StopWithoutDatabase, 1),
@@ -190,6 +193,7 @@ impl Fault {
             | Fault::Copy
             | Fault::Synced
             | Fault::Clock
+            | Fault::DatabaseClock
             | Fault::Names
             | Fault::Roll
             | Fault::StopWithoutDatabase => Lane::Main,
@@ -217,6 +221,7 @@ impl Fault {
             Fault::Copy => "F14 copy",
             Fault::Synced => "F14 synced",
             Fault::Clock => "F15 clock",
+            Fault::DatabaseClock => "F16 database clock",
             Fault::Flood => "F17 flood",
             Fault::Failing => "F19 failing",
             Fault::Names => "F20 names",
@@ -253,6 +258,7 @@ impl Scene<'_> {
             Fault::Copy => self.copy().await,
             Fault::Synced => self.synced().await,
             Fault::Clock => self.clock().await,
+            Fault::DatabaseClock => self.database_clock().await,
             Fault::Flood => self.flood().await,
             Fault::Failing => self.failing().await,
             Fault::Names => self.names().await,

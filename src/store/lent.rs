@@ -83,8 +83,9 @@ impl Lent {
     ) -> Result<PgQueryResult, sqlx::Error> {
         let session = session(&mut self.session)?;
         self.busy = true;
+        let whose = (session.backend, session.generation);
         let answer = query.execute(&mut session.connection);
-        let answered = self.server.answered(session.backend, answer).await;
+        let answered = self.server.answered(whose, answer).await;
         self.judge(answered)
     }
 
@@ -94,8 +95,9 @@ impl Lent {
         let query = query(statement);
         let session = session(&mut self.session)?;
         self.busy = true;
+        let whose = (session.backend, session.generation);
         let answer = query.fetch_all(&mut session.connection);
-        let answered = self.server.answered(session.backend, answer).await;
+        let answered = self.server.answered(whose, answer).await;
         self.judge(answered)
     }
 
@@ -106,8 +108,9 @@ impl Lent {
         let session = session(&mut self.session)?;
         self.busy = true;
         let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        let whose = (session.backend, session.generation);
         let answer = query.execute(&mut session.connection);
-        let answered = self.server.answered(session.backend, answer).await;
+        let answered = self.server.answered(whose, answer).await;
         self.judge(answered)
     }
 

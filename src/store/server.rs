@@ -9,13 +9,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::{self, Connection, Row};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::lent::Lent;
@@ -27,6 +26,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A statement is given up when for this long neither an answer came nor the server
 /// was seen to work on it.
 const SILENCE: Duration = Duration::from_millis(1400);
+/// The same from when another connection that is as old was found broken.
+const DOUBTED: Duration = Duration::from_millis(300);
 /// Longest statement. The server ends one itself a second earlier.
 const LONGEST: Duration = Duration::from_secs(11);
 /// What a look at the server shows is good for this long.
@@ -56,7 +57,7 @@ pub(super) struct Server {
     engine: Stock,
     callers: Stock,
     /// Raised when connections are doubted: those of an earlier one are closed.
-    generation: AtomicU64,
+    generation: watch::Sender<u64>,
     look: tokio::sync::Mutex<Option<Look>>,
 }
 
@@ -72,7 +73,7 @@ pub(super) struct Session {
     pub(super) connection: PgConnection,
     /// Process number of its backend.
     pub(super) backend: i32,
-    generation: u64,
+    pub(super) generation: u64,
     opened: Instant,
 }
 
@@ -91,7 +92,7 @@ impl Server {
             options,
             engine: Stock::new(engine),
             callers: Stock::new(connections.saturating_sub(engine).max(1)),
-            generation: AtomicU64::new(0),
+            generation: watch::Sender::new(0),
             look: tokio::sync::Mutex::new(None),
         }
     }
@@ -123,7 +124,7 @@ impl Server {
     }
 
     async fn open(&self) -> Result<Session, sqlx::Error> {
-        let generation = self.generation.load(Ordering::Acquire);
+        let generation = *self.generation.borrow();
         let mut connection = PgConnection::connect_with(&self.options).await?;
         let sql = "SELECT pg_backend_pid() AS backend,
             current_setting('transaction_read_only')::bool AS read_only";
@@ -149,20 +150,18 @@ impl Server {
 
     /// Whether nothing that was open with `session` has broken since.
     pub(super) fn is_current(&self, session: &Session) -> bool {
-        session.generation == self.generation.load(Ordering::Acquire)
+        session.generation == *self.generation.borrow()
     }
 
     /// `session` is broken: closes every one that is idle, or comes back, and is as old.
     /// Later ones have proved since that the server is there.
     pub(super) fn doubt(&self, session: &Session) {
-        let generation = session.generation;
-        let raised = self.generation.compare_exchange(
-            generation,
-            generation + 1,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        if raised.is_ok() {
+        let raised = self.generation.send_if_modified(|generation| {
+            let first = *generation == session.generation;
+            *generation += u64::from(first);
+            first
+        });
+        if raised {
             self.engine.clear();
             self.callers.clear();
         }
@@ -176,7 +175,8 @@ impl Server {
         }
     }
 
-    /// Waits for the `answer` to a statement that `backend` is to execute. A statement
+    /// Waits for the `answer` to a statement that `backend` is to execute, over a connection
+    /// of this `generation`. A statement
     /// that is merely slow is waited for, since it may have been done all the same; one
     /// that the server does not know of, or that no server can be asked about, is given
     /// up soon.
@@ -187,7 +187,7 @@ impl Server {
     /// given up: it may still be executed.
     pub(super) async fn answered<T>(
         &self,
-        backend: i32,
+        (backend, generation): (i32, u64),
         answer: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
         let began = Instant::now();
@@ -203,6 +203,7 @@ impl Server {
                 biased;
                 answered = &mut answer => return answered,
                 at_work = timeout(left, self.is_at_work(backend, began)) => at_work,
+                () = self.doubted(generation) => return Err(silent()),
             };
             if at_work == Ok(true) {
                 heard = Instant::now();
@@ -211,6 +212,14 @@ impl Server {
                 return Err(silent());
             }
         }
+    }
+
+    /// Ends [`DOUBTED`] after connections of this generation were doubted.
+    async fn doubted(&self, generation: u64) {
+        let mut changes = self.generation.subscribe();
+        // It cannot fail: the other end is here.
+        let _ = changes.wait_for(|now| generation < *now).await;
+        tokio::time::sleep(DOUBTED).await;
     }
 
     /// Whether the server works on the statement that `backend` was sent at `since`.
@@ -253,7 +262,7 @@ impl fmt::Debug for Server {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Server")
-            .field("generation", &self.generation)
+            .field("generation", &*self.generation.borrow())
             .finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 //! settlement.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -31,7 +32,7 @@ const DOUBT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Attempts a delivery. `None`: the claim is no longer this process's, so that
 /// nothing is to be recorded.
-pub(super) async fn attempt(parts: &Parts, claim: Claim) -> Option<Settled> {
+pub(super) async fn attempt(parts: &Parts, claim: Claim, stopping: &AtomicBool) -> Option<Settled> {
     loop {
         if claim.fence != parts.lease.fence() {
             return None;
@@ -40,6 +41,9 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim) -> Option<Settled> {
         // cannot know of a pause, or that another one has taken over.
         if parts.lease.is_trusted() && parts.routing.is_fresh() {
             break;
+        }
+        if stopping.load(Ordering::SeqCst) {
+            return Some(Settled::untried(&claim, Next::Release));
         }
         tokio::time::sleep(DOUBT_PAUSE).await;
     }

@@ -23,6 +23,9 @@ const SUBSCRIPTIONS_MAX: usize = 128;
 /// Most rows of one claim, and most payload bytes that it loads.
 const CLAIM_ROWS_MAX: usize = 4096;
 const CLAIM_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// A claim takes no more than the n-th part of the places that are left in memory, however
+/// many endpoints it is for: the next one finds room.
+const SHARE: usize = 4;
 /// How often claims in the database are compared with memory.
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
 /// Other replicas are told of due rows at most this often.
@@ -96,8 +99,8 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     let turn = dispatcher.inner.turn.load(Ordering::Relaxed);
     let start = turn.checked_rem(due.len()).unwrap_or_default();
     due.rotate_left(start);
-    let (mut rows_left, bytes_left) = parts.slots.free_in_all();
-    rows_left = rows_left.min(CLAIM_ROWS_MAX);
+    let (rows_free, bytes_left) = parts.slots.free_in_all();
+    let mut rows_left = rows_free.div_ceil(SHARE).min(CLAIM_ROWS_MAX);
     let mut room = |(key, rows_max): &(SubscriptionKey, usize)| {
         let rows = parts.slots.worthwhile(*key).min(*rows_max).min(rows_left);
         rows_left -= rows;
@@ -111,7 +114,8 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
         return Ok(next.unwrap_or(longest).min(longest));
     }
     let fence = parts.lease.fence();
-    let bytes = u64::try_from(bytes_left).unwrap_or(u64::MAX).min(CLAIM_BYTES_MAX);
+    let bytes = u64::try_from(bytes_left.div_ceil(SHARE)).unwrap_or(u64::MAX);
+    let bytes = bytes.min(CLAIM_BYTES_MAX);
     let claims = parts.store.claim(fence, &wanted, bytes).await?;
     parts.metrics.claimed(claims.len());
     let numbered = claims.iter().map(|claim| (claim.delivery(), claim.number));

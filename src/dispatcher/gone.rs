@@ -38,10 +38,10 @@ pub(super) fn disable(parts: &Parts, route: &Route) {
         return;
     }
     let (parts, organization) = (parts.clone(), route.subscription.organization.clone());
-    let url = route.subscription.spec.url.clone();
+    let version = route.subscription.version;
     tokio::spawn(async move {
         let why = "the receiver answered 410 Gone";
-        match parts.store.disable(&organization, key, &url, why).await {
+        match parts.store.disable(&organization, key, version, why).await {
             Ok(()) => {
                 if let Err(error) = parts.routing.refresh().await {
                     tracing::debug!(%error, "the next poll sees the disabled subscription");

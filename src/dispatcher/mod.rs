@@ -180,14 +180,19 @@ impl Dispatcher {
         let mut next = Some(first);
         while let Some(claim) = next {
             let endpoint = claim.subscription;
-            if let Some(settled) = attempt::attempt(&self.inner.parts, claim).await {
+            if let Some(settled) =
+                attempt::attempt(&self.inner.parts, claim, &self.inner.stopping).await
+            {
                 // The settler outlives the workers: this cannot fail while they run.
                 let _ = self.inner.settled.send(settled).await;
             }
             let route = self.inner.parts.routing.route(endpoint);
             let in_flight_max = route.map(|route| route.subscription.spec.max_in_flight);
-            self.queue().finished(endpoint, in_flight_max);
+            let raised = self.queue().finished(endpoint, in_flight_max);
             next = self.next();
+            if raised {
+                self.start_workers();
+            }
         }
         self.report();
     }

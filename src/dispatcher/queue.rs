@@ -110,10 +110,13 @@ impl Queue {
         None
     }
 
-    /// An attempt to `key` is over. `in_flight_max`: what its subscription says now.
-    pub(super) fn finished(&mut self, key: SubscriptionKey, in_flight_max: Option<u32>) {
-        let Some(lane) = self.lanes.get_mut(&key) else { return };
-        lane.in_flight_max = in_flight_max.unwrap_or(lane.in_flight_max).max(1);
+    /// An attempt to `key` is over. `in_flight_max`: what its subscription says now. `true`:
+    /// more than before, so that more than one may follow.
+    pub(super) fn finished(&mut self, key: SubscriptionKey, in_flight_max: Option<u32>) -> bool {
+        let Some(lane) = self.lanes.get_mut(&key) else { return false };
+        let before = lane.in_flight_max;
+        lane.in_flight_max = in_flight_max.unwrap_or(before).max(1);
+        let raised = before < lane.in_flight_max;
         lane.in_flight = lane.in_flight.saturating_sub(1);
         self.in_flight.finish(&lane.organization);
         self.ready.extend(wake(&mut self.held_up, &lane.organization));
@@ -122,6 +125,7 @@ impl Queue {
         } else {
             self.list(key);
         }
+        raised
     }
 
     /// Takes out everything that waits.

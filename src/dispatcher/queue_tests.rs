@@ -112,6 +112,19 @@ fn a_lowered_limit_leaves_the_permit_to_the_next_endpoint() {
 }
 
 #[test]
+fn a_raised_limit_lets_more_than_the_next_one_go() {
+    let mut queue = queue(100, 100);
+    for event in 0..9 {
+        queue.push(claim("clinic", 1, event), 1);
+    }
+    assert_eq!(endpoints(&mut queue, 10), [1]);
+    assert!(!queue.finished(SubscriptionKey(1), None));
+    assert_eq!(endpoints(&mut queue, 10), [1]);
+    assert!(queue.finished(SubscriptionKey(1), Some(4)), "whoever asks must ask for more");
+    assert_eq!(endpoints(&mut queue, 10), [1, 1, 1, 1]);
+}
+
+#[test]
 fn what_is_drained_is_not_served() {
     let mut queue = queue(10, 1);
     for event in 0..3 {

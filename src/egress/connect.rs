@@ -33,6 +33,8 @@ use super::wire::Wire;
 const ADDRESSES_MAX: usize = 16;
 /// Time for the TCP connection, over all addresses.
 const TCP_BUDGET: Duration = Duration::from_secs(3);
+/// Least time for one address, while there is as much: the far side of the world, twice.
+const TCP_SHARE_MIN: Duration = Duration::from_secs(1);
 /// Time for the TLS handshake.
 const TLS_BUDGET: Duration = Duration::from_secs(5);
 /// Most bytes of an answer's status line and headers.
@@ -115,12 +117,13 @@ async fn judged_addresses(
     Err(Trouble::new(Failure::BlockedAddress, "The address may not be called."))
 }
 
-/// The first address that accepts, each given its share of the time that is left.
+/// The first address that accepts, each given its share of the time that is left, and no
+/// less than [`TCP_SHARE_MIN`] of it.
 async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Trouble> {
     let end = Instant::now() + TCP_BUDGET;
     let mut detail = "The receiver refused the connection.";
     for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
-        let share = end.duration_since(Instant::now()) / u32::try_from(left).expect("at most 16");
+        let share = share(end.duration_since(Instant::now()), left);
         let stream = match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(_refused)) => continue,
@@ -138,6 +141,12 @@ async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Tr
         return Ok((stream, peer));
     }
     Err(no_connection(detail))
+}
+
+/// Time for one of `addresses` that have `left` together.
+fn share(left: Duration, addresses: usize) -> Duration {
+    let equal = left / u32::try_from(addresses).unwrap_or(u32::MAX).max(1);
+    equal.max(TCP_SHARE_MIN).min(left)
 }
 
 async fn speak_http<S>(stream: S) -> Result<(http1::SendRequest<Full<Bytes>>, AbortHandle), Trouble>
@@ -183,5 +192,20 @@ fn tls_detail(error: &io::Error) -> &'static str {
             "The receiver's certificate comes from an unknown authority."
         }
         _ => "The receiver's certificate is not valid.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_gets_enough_time_for_a_distant_receiver() {
+        let [none, second, all] = [0, 1, 3].map(Duration::from_secs);
+        assert_eq!(share(all, 1), all);
+        assert_eq!(share(all, 2), all / 2);
+        assert_eq!(share(all, 16), second, "however many there are");
+        assert_eq!(share(second / 2, 16), second / 2, "what is left");
+        assert_eq!(share(none, 1), none);
     }
 }

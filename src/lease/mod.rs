@@ -19,7 +19,7 @@ pub use self::heartbeat::keep;
 pub use self::ledger::Ledger;
 
 use crate::domain::id::{EventKey, KeyMaker};
-use crate::domain::timestamp::Timestamp;
+use crate::domain::timestamp::{Timestamp, micros};
 use crate::store::{Fence, Registered, Store, StoreError};
 
 /// How long a silent replica keeps its claims.
@@ -41,8 +41,10 @@ pub struct Lease {
 #[derive(Debug)]
 struct Inner {
     held: Mutex<Held>,
-    /// Microseconds that the database's clock is ahead of this machine's.
-    ahead: AtomicI64,
+    /// When this process began, by a clock that nobody sets.
+    began: Instant,
+    /// The database's time at `began`, in microseconds, as the last answer tells.
+    began_at: AtomicI64,
     keys: KeyMaker,
     ledger: Ledger,
 }
@@ -67,7 +69,8 @@ impl Lease {
         keys.pass(newest);
         let inner = Inner {
             held: Mutex::new(Held { fence, renewed: sent }),
-            ahead: AtomicI64::new(now.0 - machine_clock()),
+            began: sent,
+            began_at: AtomicI64::new(now.0 - micros(sent.elapsed())),
             keys,
             ledger: Ledger::new(fence),
         };
@@ -86,16 +89,18 @@ impl Lease {
         self.held().renewed.elapsed() < TRUST
     }
 
-    /// The time by the database's clock, as far as this machine can tell.
+    /// The time by the database's clock, as far as this process can tell: what the clock
+    /// said last, and the time since. A step of this machine's own clock is not seen.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        Timestamp(machine_clock() + self.inner.ahead.load(Ordering::Relaxed))
+        let since = micros(self.inner.began.elapsed());
+        Timestamp(self.inner.began_at.load(Ordering::Relaxed) + since)
     }
 
     /// How far the database's clock is ahead of this machine's, in microseconds.
     #[must_use]
     pub fn clock_skew_micros(&self) -> i64 {
-        self.inner.ahead.load(Ordering::Relaxed)
+        self.now().0 - machine_clock()
     }
 
     /// A new ascending key.
@@ -126,7 +131,7 @@ impl Lease {
 
     fn renewed(&self, sent: Instant, now: Timestamp) {
         self.held().renewed = sent;
-        self.inner.ahead.store(now.0 - machine_clock(), Ordering::Relaxed);
+        self.set_clock(now);
     }
 
     /// Starts over under a new fence: what was held is another replica's now.
@@ -136,7 +141,12 @@ impl Lease {
         self.inner.keys.pass(newest);
         self.inner.ledger.start_over(fence);
         *self.held() = Held { fence, renewed: sent };
-        self.inner.ahead.store(now.0 - machine_clock(), Ordering::Relaxed);
+        self.set_clock(now);
+    }
+
+    fn set_clock(&self, now: Timestamp) {
+        let began_at = now.0 - micros(self.inner.began.elapsed());
+        self.inner.began_at.store(began_at, Ordering::Relaxed);
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

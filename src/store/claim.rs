@@ -4,7 +4,7 @@
 //! A claim asks for the subscriptions that it has permits for, so the rows of a
 //! paused, dead or full one are never looked at, however many they are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, QueryResult, Value};
@@ -172,7 +172,7 @@ impl Store {
             rows
         };
         by_age(&mut rows)?;
-        let mut keys = self.within_bytes(fence, &mut rows, bytes_max).await?;
+        let mut keys = self.within_bytes(fence, wanted, &mut rows, bytes_max).await?;
         keys.sort_unstable();
         keys.dedup();
         let events = self.events_by_keys(&keys).await?.into_iter();
@@ -196,10 +196,13 @@ impl Store {
         Ok(claims)
     }
 
-    /// Gives back what would load more than `bytes_max`; the events of the rest.
+    /// Gives back what would load more than `bytes_max`; the events of the rest. The
+    /// `wanted` subscriptions take turns, so that large payloads of one leave room for
+    /// another's.
     async fn within_bytes(
         &self,
         fence: Fence,
+        wanted: &[(SubscriptionKey, u32)],
         rows: &mut Vec<QueryResult>,
         bytes_max: u64,
     ) -> Result<Vec<EventKey>, StoreError> {
@@ -224,22 +227,28 @@ impl Store {
                 sizes.insert(column(&row, "key")?, i64::from(bytes));
             }
         }
-        let mut left = i64::try_from(bytes_max).unwrap_or(i64::MAX);
-        let mut fits = |key: &&EventKey| {
-            left -= sizes.get(&key.0).copied().unwrap_or_default();
-            0 <= left
-        };
-        let count = keys.iter().take_while(|key| fits(key)).count().max(1).min(keys.len());
-        let mut over = Vec::new();
-        for row in rows.drain(count..) {
+        let mut loads = Vec::with_capacity(rows.len());
+        for (row, key) in rows.iter().zip(&keys) {
+            let subscription = SubscriptionKey(column(row, "subscription_key")?);
+            loads.push((subscription, sizes.get(&key.0).copied().unwrap_or_default()));
+        }
+        let keep = in_turn(wanted, &loads, i64::try_from(bytes_max).unwrap_or(i64::MAX));
+        let (mut kept, mut over) = (Vec::with_capacity(rows.len()), Vec::new());
+        for (row, keep) in rows.drain(..).zip(&keep) {
+            if *keep {
+                kept.push(row);
+                continue;
+            }
             let subscription = SubscriptionKey(column(&row, "subscription_key")?);
             let event = EventKey(column(&row, "event_key")?);
             over.push((DeliveryKey { event, subscription }, column(&row, "claim")?));
         }
+        *rows = kept;
         if !over.is_empty() {
             self.disown(fence, &over).await?;
         }
-        keys.truncate(count);
+        let mut kept = keep.into_iter();
+        keys.retain(|_| kept.next().unwrap_or_default());
         Ok(keys)
     }
 
@@ -356,6 +365,34 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Which of the rows, given as whose each is and its bytes, fit into `left` bytes. Each
+/// subscription in its turn takes its next row, until one does not fit any more; the very
+/// first is taken however large it is.
+fn in_turn(
+    wanted: &[(SubscriptionKey, u32)],
+    rows: &[(SubscriptionKey, i64)],
+    mut left: i64,
+) -> Vec<bool> {
+    let mut lines: HashMap<SubscriptionKey, VecDeque<usize>> = HashMap::new();
+    for (place, (subscription, _)) in rows.iter().enumerate() {
+        lines.entry(*subscription).or_default().push_back(place);
+    }
+    let mut turns: VecDeque<SubscriptionKey> = wanted.iter().map(|(key, _)| *key).collect();
+    let mut keep = vec![false; rows.len()];
+    let mut any = false;
+    while let Some(key) = turns.pop_front() {
+        let Some(place) = lines.get_mut(&key).and_then(VecDeque::pop_front) else { continue };
+        let bytes = rows[place].1;
+        if any && left < bytes {
+            continue;
+        }
+        (keep[place], any) = (true, true);
+        left -= bytes;
+        turns.push_back(key);
+    }
+    keep
 }
 
 /// Oldest due first: `RETURNING` has an order of its own, and what is queued first is

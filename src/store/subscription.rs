@@ -236,8 +236,8 @@ impl Store {
     }
 
     /// Switches a subscription off by the server's own decision; `why` is shown to its
-    /// owner. One that takes no events already is left as it is, and so is one whose
-    /// receiver is not `url` any more: the reason was another receiver's.
+    /// owner. One that takes no events already is left as it is, and so is one that was
+    /// changed after `version`: the reason may be no more.
     ///
     /// # Errors
     ///
@@ -246,11 +246,11 @@ impl Store {
         &self,
         organization: &OrganizationId,
         key: SubscriptionKey,
-        url: &str,
+        version: i64,
         why: &str,
     ) -> Result<(), StoreError> {
         let disable = |mut subscription: Subscription| {
-            if !subscription.state.takes_events() || subscription.spec.url != url {
+            if !subscription.state.takes_events() || subscription.version != version {
                 return Ok::<_, std::convert::Infallible>(Change::Keep);
             }
             subscription.state = SubscriptionState::Disabled;

@@ -10,6 +10,7 @@ use super::world::{Draft, World, acme, attempt};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, DeliveryState};
 use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
+use crate::domain::subscription::SubscriptionState;
 use crate::store::{Fence, LeaseSession, Next, Settlement, Store, StoreError};
 
 on_both_engines! {
@@ -28,6 +29,7 @@ on_both_engines! {
     a_settlement_sent_again_changes_nothing_that_came_after_it,
     a_replica_that_was_taken_over_recovers_nothing,
     a_claim_loads_no_more_bytes_than_it_may,
+    a_backlog_of_large_payloads_leaves_room_for_others,
     an_attempt_of_before_a_cancellation_changes_nothing_of_the_retry,
     claims_of_lost_answers_are_given_back_by_who_leaves,
     a_delivery_that_is_cancelled_during_its_take_over_stays_cancelled,
@@ -267,12 +269,19 @@ async fn until_blocked(store: &Store, count: i64, ended: impl Fn() -> bool) {
 
 async fn the_waiting_of_an_ended_subscription_end_in_batches(store: Store) {
     let world = World::new(store).await;
-    let subscription = world.subscribe(&acme()).await.key;
+    let made = world.subscribe(&acme()).await;
+    let subscription = made.key;
     let mut events = Vec::new();
     for _ in 0..5 {
         events.push(world.publish(&Draft::parked(&[subscription])).await);
     }
-    world.store.disable(&acme(), subscription, "https://example.com/hook", "").await.expect("off");
+    let disable = async |version| {
+        world.store.disable(&acme(), subscription, version, "gone").await.expect("answers");
+        world.store.subscription(&acme(), subscription).await.expect("is there").state
+    };
+    let before = disable(made.version - 1).await;
+    assert_eq!(before, SubscriptionState::Active, "it was changed since");
+    assert_eq!(disable(made.version).await, SubscriptionState::Disabled);
     let end = || world.store.end_waiting(subscription, 3);
     assert_eq!(end().await.expect("ends"), 3);
     assert_eq!(end().await.expect("ends"), 2);
@@ -341,6 +350,21 @@ async fn a_claim_loads_no_more_bytes_than_it_may(store: Store) {
     assert_eq!(world.store.owned(world.fence).await.expect("tells").len(), 2);
     let claims = world.store.claim(world.fence, &[(subscription, 9)], 1).await.expect("claims");
     assert_eq!(claims.len(), 1, "one is claimed, however large");
+}
+
+async fn a_backlog_of_large_payloads_leaves_room_for_others(store: Store) {
+    let world = World::new(store).await;
+    let busy = world.subscribe(&acme()).await.key;
+    let calm = world.subscribe(&acme()).await.key;
+    for _ in 0..10 {
+        world.publish(&Draft::parked(&[busy])).await;
+    }
+    world.publish(&Draft::parked(&[calm])).await;
+    // Three of them weigh that much.
+    let claims = world.store.claim(world.fence, &[(busy, 9), (calm, 9)], 48).await;
+    let of = claims.expect("claims").iter().map(|claim| claim.subscription).collect::<Vec<_>>();
+    assert_eq!(of, [busy, busy, calm], "oldest first");
+    assert_eq!(world.store.owned(world.fence).await.expect("tells").len(), 3);
 }
 
 async fn an_attempt_of_before_a_cancellation_changes_nothing_of_the_retry(store: Store) {

@@ -79,6 +79,10 @@ impl Engine {
                 store.take_over(&replica).await?;
             }
         }
+        // Before the first event of the day: what lies in the default partition stays there.
+        if let Err(error) = store.make_partitions().await {
+            tracing::warn!(%error, "cannot make partitions; trying again");
+        }
         let lease = Lease::take(&store).await?;
         let routing = match Routing::load(store.clone(), profiles, metrics.clone()).await {
             Ok(routing) => routing,

@@ -24,6 +24,7 @@ const RETURN: Duration = Duration::from_secs(3);
 /// How often the rest is looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 const HOURLY: Duration = Duration::from_hours(1);
+const MINUTELY: Duration = Duration::from_mins(1);
 /// Waiting deliveries ended in one transaction.
 const END_BATCH: u32 = 1000;
 
@@ -82,6 +83,8 @@ impl Janitor {
         let mut watch = Watch::default();
         let mut swept = Instant::now();
         let mut hourly = None;
+        // The engine has made them at its start.
+        let mut partitions = Instant::now() + HOURLY;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -92,9 +95,15 @@ impl Janitor {
                 swept = Instant::now();
                 log(self.end_waiting().await, "deliveries of ended subscriptions");
             }
+            if partitions <= Instant::now() {
+                let made = self.store.make_partitions().await;
+                partitions = Instant::now() + if made.is_ok() { HOURLY } else { MINUTELY };
+                if let Err(error) = made {
+                    tracing::warn!(%error, "cannot make partitions; trying again");
+                }
+            }
             if hourly.is_none_or(|last: Instant| HOURLY <= last.elapsed()) {
                 hourly = Some(Instant::now());
-                log(self.store.make_partitions().await, "partitions");
                 log(self.store.purge_request_log().await.map(drop), "old answers");
             }
         }

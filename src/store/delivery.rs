@@ -12,7 +12,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
 use super::engine::column;
 use super::entity::{attempt, due, undelivered};
-use super::event::EVENT;
+use super::event::DELIVERED_EVENT;
 use super::link::{Purpose, Transaction};
 use super::request_log::{Answer, RequestRecord};
 use super::settle::keys as pair_arrays;
@@ -306,7 +306,7 @@ impl Store {
         events.sort_unstable();
         events.dedup();
         let sql = format!(
-            "SELECT {EVENT} FROM event WHERE organization_id = $1 AND key IN ({})",
+            "SELECT {DELIVERED_EVENT} FROM event WHERE organization_id = $1 AND key IN ({})",
             Store::list_from(1, events.len())
         );
         let mut values = vec![organization.as_str().into()];

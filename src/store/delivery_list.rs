@@ -145,6 +145,11 @@ impl Store {
         limit: usize,
     ) -> Result<DeliveryPage, StoreError> {
         let snapshot = self.snapshot().await?;
+        if let Some(subscription) = filter.subscription
+            && !self.has_had(&snapshot, organization, subscription).await?
+        {
+            return Ok(DeliveryPage { deliveries: Vec::new(), next: None });
+        }
         let of_event = filter.of_event();
         let walk = Walk { transaction: &snapshot, organization, filter, floor: of_event.floor() };
         let sources = self.sources(&walk).await?;
@@ -172,6 +177,19 @@ impl Store {
                 return Ok(page);
             }
         }
+    }
+
+    /// Whether the subscription is, or was, one of the organization's. The walk does not
+    /// look, and would tell by its pages how much another's subscription has.
+    async fn has_had(
+        &self,
+        transaction: &Transaction,
+        organization: &OrganizationId,
+        subscription: SubscriptionKey,
+    ) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM subscription WHERE key = $1 AND organization_id = $2";
+        let values = vec![subscription.0.into(), organization.as_str().into()];
+        Ok(transaction.query_one_raw(self.statement(sql, values)).await?.is_some())
     }
 
     /// Sources that together know every delivery that the filter can let through.

@@ -28,6 +28,11 @@ pub(super) const EVENT: &str = "key, organization_id, account_id, event_id, even
     occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
     NULL AS payload, attributes, subject, traceparent, tracestate, targets";
 
+/// The same for a delivery, which shows neither attributes nor subject.
+pub(super) const DELIVERED_EVENT: &str = "key, organization_id, account_id, event_id, event_type,
+    occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
+    NULL AS payload, '{}' AS attributes, '' AS subject, traceparent, tracestate, targets";
+
 /// Which events; each part that is set must hold.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {

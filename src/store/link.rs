@@ -46,14 +46,6 @@ pub(super) enum Transaction {
 }
 
 impl Link {
-    /// The same for calls of people, which have connections of their own.
-    pub(super) fn for_callers(&self) -> Link {
-        match self {
-            Link::Sqlite(file) => Link::Sqlite(file.clone()),
-            Link::Postgres(server, _) => Link::Postgres(Arc::clone(server), Side::Callers),
-        }
-    }
-
     pub(super) async fn begin(&self, purpose: Purpose) -> Result<Transaction, DbErr> {
         match self {
             Link::Sqlite(file) => {

@@ -6,8 +6,8 @@
 //!
 //! On SQLite every write goes through one connection, so that writers queue in
 //! memory and not on file locks; reads have connections of their own. On PostgreSQL
-//! every statement has a deadline at this end (`server`), and the engine connections
-//! of its own.
+//! every statement has a deadline at this end (`server`). The engine has connections of
+//! its own, on SQLite for reads.
 
 mod claim;
 mod commit;
@@ -68,6 +68,8 @@ pub struct Store {
     read: Link,
     /// For writes; on SQLite one connection.
     write: Link,
+    /// For reads of people's calls, and on PostgreSQL for their writes.
+    callers: Link,
     /// Last: the file's lock is let go of after the connections.
     inner: Arc<Inner>,
 }
@@ -104,8 +106,8 @@ impl Store {
     /// that however many there are, the engine's work does not wait behind them.
     #[must_use]
     pub fn for_callers(&self) -> Store {
-        let (read, write) = (self.read.for_callers(), self.write.for_callers());
-        Store { inner: Arc::clone(&self.inner), read, write }
+        let write = if self.is_shared() { &self.callers } else { &self.write };
+        Store { read: self.callers.clone(), write: write.clone(), ..self.clone() }
     }
 
     fn read(&self) -> &Link {

@@ -1,5 +1,6 @@
 //! Opening a database: connections, checks that its promises hold, migrations.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,8 +69,9 @@ pub struct Settings {
 const MIGRATION_LOCK: i64 = 0x686f_6f6b_7761_7264;
 /// How long a call waits for a free connection before it gives up.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections that read from SQLite.
-const SQLITE_READERS: u32 = 4;
+/// Connections that read from SQLite, for the engine and for calls of people.
+const SQLITE_READERS: u32 = 2;
+const SQLITE_CALLERS: u32 = 3;
 /// How long another program's lock on the file is waited for. A caller can wait for two
 /// commits, one after the other.
 const SQLITE_LOCKED: Duration = Duration::from_millis(2500);
@@ -102,12 +104,14 @@ impl Store {
     /// commit is on disk.
     pub async fn open(settings: &Settings) -> Result<Store, StoreError> {
         let lock = FileLock::take(&settings.target)?;
-        let (engine, read, write) = match &settings.target {
+        let (engine, read, write, callers) = match &settings.target {
             Target::Sqlite(path) => {
                 let write = File::open(sqlite_options(path, 1, false)).await?;
                 migrate(write.connection()).await?;
                 let read = File::open(sqlite_options(path, SQLITE_READERS, true)).await?;
-                (DbBackend::Sqlite, Link::Sqlite(read), Link::Sqlite(write))
+                let callers = File::open(sqlite_options(path, SQLITE_CALLERS, true)).await?;
+                let [read, write, callers] = [read, write, callers].map(Link::Sqlite);
+                (DbBackend::Sqlite, read, write, callers)
             }
             Target::Postgres(url) => {
                 let check = connect_postgres(url).await?;
@@ -115,18 +119,20 @@ impl Store {
                 check.close().await?;
                 let options = read_postgres_url(url)?;
                 let server = Arc::new(Server::new(options, settings.connections_max));
+                let callers = Link::Postgres(Arc::clone(&server), Side::Callers);
                 let link = Link::Postgres(server, Side::Engine);
-                (DbBackend::Postgres, link.clone(), link)
+                (DbBackend::Postgres, link.clone(), link, callers)
             }
         };
         let ids = IdCodec::new(seed(&write, "id_seed").await?);
         let page_key = seed(&write, "page_key").await?;
         let inner = Inner { engine, ids, page_key, _lock: lock };
-        Ok(Store { inner: Arc::new(inner), read, write })
+        Ok(Store { inner: Arc::new(inner), read, write, callers })
     }
 
     /// Lets go of every connection and of the file.
     pub async fn close(&self) {
+        self.callers.close().await;
         self.read.close().await;
         self.write.close().await;
     }
@@ -216,8 +222,10 @@ async fn migrate(connection: &DatabaseConnection) -> Result<usize, StoreError> {
         );
         transaction.execute_unprepared(&lock).await?;
     }
-    let pending = Migrations::get_pending_migrations(&transaction).await?.len();
-    Migrations::up(&transaction, None).await?;
+    let pending = pending(&transaction).await?;
+    if pending != 0 {
+        Migrations::up(&transaction, None).await?;
+    }
     super::partition::make_ahead(&transaction).await?;
     transaction.commit().await?;
     for name in ["id_seed", "page_key"] {
@@ -233,13 +241,31 @@ async fn migrate(connection: &DatabaseConnection) -> Result<usize, StoreError> {
     Ok(pending)
 }
 
+/// How many migrations of this version the database lacks. It may have later ones, of a
+/// version after this one, which keep this one working.
+async fn pending(connection: &impl ConnectionTrait) -> Result<usize, StoreError> {
+    let engine = connection.get_database_backend();
+    let table = match engine {
+        DbBackend::Postgres => "SELECT 1 WHERE to_regclass('seaql_migrations') IS NOT NULL",
+        _ => "SELECT 1 FROM sqlite_master WHERE name = 'seaql_migrations'",
+    };
+    let query = |sql| connection.query_all_raw(sea_orm::Statement::from_string(engine, sql));
+    let mut applied = HashSet::new();
+    if !query(table).await?.is_empty() {
+        for row in query("SELECT version FROM seaql_migrations").await? {
+            applied.insert(column::<String>(&row, "version")?);
+        }
+    }
+    let wanted = Migrations::migrations();
+    Ok(wanted.iter().filter(|migration| !applied.contains(migration.name())).count())
+}
+
 /// Refuses a PostgreSQL that would break promises: too old a version or schema,
 /// or commits that answer before they are on disk.
 async fn check_postgres(connection: &DatabaseConnection) -> Result<(), StoreError> {
     let sql = "SELECT current_setting('server_version_num')::int4 AS version,
                       current_setting('synchronous_commit') AS synchronous,
-                      current_setting('fsync') AS fsync,
-                      to_regclass('seaql_migrations') IS NOT NULL AS migrated";
+                      current_setting('fsync') AS fsync";
     let statement = sea_orm::Statement::from_string(DbBackend::Postgres, sql);
     let row = connection.query_one_raw(statement).await?.ok_or(StoreError::Corrupt("settings"))?;
     let refuse = |why: &str| Err(StoreError::Setup(why.to_owned()));
@@ -252,12 +278,7 @@ async fn check_postgres(connection: &DatabaseConnection) -> Result<(), StoreErro
     if column::<String>(&row, "fsync")? == "off" {
         return refuse("fsync must be on: an OK means that the event is durable");
     }
-    let pending = if column::<bool>(&row, "migrated")? {
-        !Migrations::get_pending_migrations(connection).await?.is_empty()
-    } else {
-        true
-    };
-    if pending {
+    if pending(connection).await? != 0 {
         return refuse("the database is older than this version: run `hookward migrate` first");
     }
     Ok(())

@@ -97,7 +97,9 @@ impl Store {
         Ok(Answer::Now(secret))
     }
 
-    /// Ends a live secret now; not the only live one of a subscription that signs.
+    /// Ends a live secret now; not the only live one of a subscription that signs. When
+    /// only secrets remain whose end has been set, the newest of them stays: the rotation
+    /// is undone.
     ///
     /// # Errors
     ///
@@ -123,6 +125,14 @@ impl Store {
         let sql = "UPDATE signing_secret SET expire_time = $1 WHERE key = $2";
         let values = vec![tick.now.0.into(), secret.0.into()];
         transaction.execute_raw(self.statement(sql, values)).await?;
+        live.retain(|one| one.key != secret);
+        if let Some(newest) =
+            live.last().filter(|_| live.iter().all(|one| one.expire_time.is_some()))
+        {
+            // The rotation that gave it an end is undone.
+            let sql = "UPDATE signing_secret SET expire_time = 0 WHERE key = $1";
+            transaction.execute_raw(self.statement(sql, vec![newest.key.0.into()])).await?;
+        }
         self.touch(&transaction, key, tick).await?;
         transaction.commit().await?;
         Ok(())

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use sea_orm::ConnectionTrait;
+
 use super::on_both_engines;
 use super::world::{Draft, NOON, World, acme, attempt, other};
 use crate::domain::attempt::AttemptResult;
@@ -16,6 +18,7 @@ on_both_engines! {
     lists_agree_with_looking_one_by_one,
     settled_events_need_no_tail,
     a_long_walk_comes_back_short,
+    anothers_subscription_has_no_pages,
 }
 
 const STATES: [DeliveryState; 5] = [
@@ -188,4 +191,25 @@ async fn walk(world: &World, filter: &DeliveryFilter, size: usize) -> Vec<Delive
 
 fn key_of(delivery: &Delivery) -> DeliveryKey {
     DeliveryKey { event: delivery.event.key, subscription: delivery.subscription }
+}
+
+/// By the number of its empty pages one could tell how much another has.
+async fn anothers_subscription_has_no_pages(store: Store) {
+    let world = World::new(store).await;
+    let subscription = world.subscribe(&other()).await.key;
+    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+        INSERT INTO undelivered (subscription_key, event_key, organization_id, state, reason, end_time)
+        SELECT $1, i, $2, $3, 1, 0 FROM n";
+    let state = DeliveryState::Dead as i16;
+    let values = vec![subscription.0.into(), other().as_str().into(), state.into()];
+    world.store.write().execute_raw(world.store.statement(many, values)).await.expect("inserts");
+    let filter = DeliveryFilter {
+        subscription: Some(subscription),
+        states: vec![DeliveryState::Dead],
+        ..DeliveryFilter::default()
+    };
+    let own = world.store.deliveries(&other(), &filter, None, 10).await.expect("lists");
+    assert!(own.next.is_some(), "there is more to look at");
+    let page = world.store.deliveries(&acme(), &filter, None, 10).await.expect("lists");
+    assert!(page.deliveries.is_empty() && page.next.is_none());
 }

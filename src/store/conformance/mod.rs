@@ -7,6 +7,7 @@ mod endings;
 mod events;
 mod full_disk;
 mod lists;
+mod opening;
 #[path = "../../../tests/harness/postgres.rs"]
 mod postgres;
 mod reference;

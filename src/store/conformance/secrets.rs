@@ -15,6 +15,7 @@ on_both_engines! {
     a_revoked_secret_ends_and_the_last_may_have_to_stay,
     rotation_is_answered_once,
     long_expired_secrets_are_not_listed,
+    revoking_the_new_secret_undoes_its_rotation,
 }
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -56,6 +57,17 @@ async fn five_may_be_live(store: Store) {
     assert!(matches!(refused, Err(StoreError::WrongState(_))), "{refused:?}");
     assert_eq!(world.store.secrets(&acme(), key).await.expect("lists").len(), 5);
     rotate(&world, key, Duration::ZERO).await.expect("the others end with it");
+}
+
+async fn revoking_the_new_secret_undoes_its_rotation(store: Store) {
+    let world = World::new(store).await;
+    let made = world.subscribe(&acme()).await;
+    let second = rotate(&world, made.key, 2 * HOUR).await.expect("rotates").key;
+    let third = rotate(&world, made.key, HOUR).await.expect("rotates").key;
+    world.store.revoke_secret(&acme(), made.key, third).await.expect("revokes");
+    let secrets = world.store.secrets(&acme(), made.key).await.expect("lists");
+    let stay: Vec<_> = secrets.iter().filter(|one| one.expire_time.is_none()).collect();
+    assert_eq!(stay.iter().map(|one| one.key).collect::<Vec<_>>(), [second]);
 }
 
 async fn a_revoked_secret_ends_and_the_last_may_have_to_stay(store: Store) {

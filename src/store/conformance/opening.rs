@@ -1,0 +1,58 @@
+//! Opening a database: one that a later version has migrated, and who reads it.
+
+use std::time::Duration;
+
+use sea_orm::ConnectionTrait;
+
+use super::postgres;
+use super::world::World;
+use crate::store::{Settings, Store, Target};
+
+/// A later version has migrated the database, and this one is started again beside it, or
+/// after it was rolled back.
+async fn a_database_of_a_later_version_is_served(target: Target) {
+    let settings = Settings { target, connections_max: 4 };
+    Store::migrate(&settings).await.expect("migrates");
+    let store = Store::open(&settings).await.expect("opens");
+    let later = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_later', 0)";
+    store.write().execute_unprepared(later).await.expect("inserts");
+    store.close().await;
+    drop(store);
+
+    assert_eq!(Store::migrate(&settings).await.expect("finds nothing to do"), 0);
+    let store = Store::open(&settings).await.expect("opens");
+    World::new(store.clone()).await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_database_of_a_later_version_is_served_on_sqlite() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let file = directory.path().join("hookward.db");
+    a_database_of_a_later_version_is_served(Target::Sqlite(file)).await;
+}
+
+#[tokio::test]
+async fn a_database_of_a_later_version_is_served_on_postgres() {
+    if let Some(url) = postgres::database("later") {
+        a_database_of_a_later_version_is_served(Target::Postgres(url)).await;
+    }
+}
+
+/// However long callers' lists take, the engine reads.
+#[tokio::test]
+async fn callers_take_no_reader_of_the_engine_on_sqlite() {
+    super::on_sqlite(async |store: Store| {
+        let callers = store.for_callers();
+        let mut held = Vec::new();
+        while let Ok(Ok(snapshot)) =
+            tokio::time::timeout(Duration::from_millis(200), callers.snapshot()).await
+        {
+            held.push(snapshot);
+            assert!(held.len() < 10, "somewhere there is an end");
+        }
+        let version = tokio::time::timeout(Duration::from_secs(2), store.routing_version()).await;
+        version.expect("without waiting for callers").expect("reads");
+    })
+    .await;
+}

@@ -149,6 +149,15 @@ fn strangers(book: &Book, targets: &[Arc<Target>], findings: &mut Findings) {
         if request.digest != event.digest || !request.genuine {
             findings.wrong.push(format!("{}: body or signature is wrong", about()));
         }
+        // When the clock goes back, secrets that had ended sign once more.
+        let clock_is_off = book.windows.iter().any(|window| {
+            !window.loses
+                && window.from <= request.at
+                && window.to.is_none_or(|to| request.at <= to)
+        });
+        if request.outdated && !clock_is_off {
+            findings.wrong.push(format!("{}: the secret had ended", about()));
+        }
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct Request {
     pub(crate) answered: Option<Instant>,
     /// Whether body and signature are as the profile says.
     pub(crate) genuine: bool,
+    /// Whether the secret that signed had ended by then.
+    pub(crate) outdated: bool,
     /// Seconds that the time in the headers is off.
     pub(crate) clock_off: Option<f64>,
 }

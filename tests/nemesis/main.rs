@@ -47,7 +47,7 @@ use std::time::Instant;
 use clap::Parser as _;
 use fastrand::Rng;
 
-use crate::options::{Options, Run, Store};
+use crate::options::{Goals, Options, Run, Store};
 use crate::report::Report;
 use crate::world::World;
 
@@ -124,7 +124,7 @@ async fn perform(options: &Options, run: Run) -> Result<Outcome, String> {
     // Now, while the service still answers.
     agreement::explain(&world, &findings.unexplained_of).await;
     let book = world.ledger.book();
-    let kept = Report {
+    let summary = Report {
         run,
         begun,
         happened: &happened,
@@ -137,6 +137,7 @@ async fn perform(options: &Options, run: Run) -> Result<Outcome, String> {
     }
     .print();
     println!("  logs: {}", folder.display());
+    let kept = summary.kept && (summary.missed == 0 || options.goals == Goals::Tell);
     Ok(Outcome { kept, faults: happened.faults.len(), acknowledged: findings.acknowledged })
 }
 

@@ -31,6 +31,9 @@ pub(crate) struct Options {
     /// The seeds of `tests/nemesis/regressions.txt` instead.
     #[arg(long, conflicts_with_all = ["seed", "seeds", "store"])]
     pub(crate) regressions: bool,
+    /// What a missed goal does; broken promises always fail.
+    #[arg(long, value_enum, default_value = "fail")]
+    pub(crate) goals: Goals,
     /// Fail when fewer faults were injected than this, over all runs.
     #[arg(long, default_value_t = 0)]
     pub(crate) faults_min: usize,
@@ -48,6 +51,15 @@ pub(crate) enum StoreChoice {
     Sqlite,
     /// One after the other.
     Both,
+}
+
+/// `--goals`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Goals {
+    /// Fails the run.
+    Fail,
+    /// Is printed: for machines whose speed nobody knows.
+    Tell,
 }
 
 /// The database of one run.

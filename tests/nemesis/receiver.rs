@@ -200,7 +200,8 @@ impl Shared {
             at: request.arrival,
             status,
             answered: None,
-            genuine: whole && target.accepts(request),
+            genuine: whole && target.is_signed(request, false),
+            outdated: !target.is_signed(request, true),
             clock_off: clock_off(request),
         });
         (entry, answer)

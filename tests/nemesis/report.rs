@@ -24,9 +24,17 @@ pub(crate) struct Report<'a> {
     pub(crate) machine: &'a Machine,
 }
 
+/// What a run comes to.
+pub(crate) struct Summary {
+    /// Whether every promise was kept.
+    pub(crate) kept: bool,
+    /// Goals that were missed.
+    pub(crate) missed: usize,
+}
+
 impl Report<'_> {
-    /// Prints it; `true`: every promise and every goal was kept.
-    pub(crate) fn print(&self) -> bool {
+    /// Prints it.
+    pub(crate) fn print(&self) -> Summary {
         let Run { seed, store, seconds } = self.run;
         println!("\n=== {}, seed {seed}, {seconds} s", store.name());
         self.print_faults();
@@ -46,7 +54,7 @@ impl Report<'_> {
             (false, missed) => format!("{} promises broken, {missed} goals missed", wrongs.len()),
         };
         println!("  seed {seed} on {}: {verdict}", store.name());
-        wrongs.is_empty() && missed == 0
+        Summary { kept: wrongs.is_empty(), missed }
     }
 
     fn print_faults(&self) {

@@ -166,12 +166,13 @@ impl Target {
         }
     }
 
-    /// Whether the request is signed with a secret that may sign now.
-    pub(crate) fn accepts(&self, request: &Received) -> bool {
+    /// Whether the request is signed with a secret of the target's; `now`: with one that
+    /// has not ended.
+    pub(crate) fn is_signed(&self, request: &Received, now: bool) -> bool {
         let state = self.state();
         state.secrets.iter().any(|secret| {
             let over = secret.until.is_some_and(|until| until + SECRET_GRACE < request.arrival);
-            !over && is_signed(self.plan.profile, &secret.secret, request)
+            !(now && over) && is_signed(self.plan.profile, &secret.secret, request)
         })
     }
 }

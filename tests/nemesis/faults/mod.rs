@@ -58,7 +58,7 @@ pub(crate) enum Fault {
     Synced,
     /// F15: a replica's clock is wrong
     Clock,
-    /// F16: PostgreSQL's clock is set back ten minutes, and forward again
+    /// F16: PostgreSQL's clock is set back four minutes, and forward again
     DatabaseClock,
     /// F17: an organization's receivers hang
     Flood,

@@ -90,17 +90,7 @@ async fn a_replica_whose_statements_all_wait_is_alive() {
     let engine = Engine::postgres_on(&cluster);
     let holder = Settings::new(engine.clone()).flag("--database-connections", "2").start().await;
     let other = Service::start(engine).await;
-    let receiver =
-        Receiver::deciding(
-            |number, _| {
-                if number == 0 { Answer::Held(200) } else { Answer::Status(200) }
-            },
-        )
-        .await;
-    let clinic = holder.organization("clinic");
-    clinic.subscribe(&receiver, "azodha", "*").await;
-    clinic.publish_event(event_with_id("held", "held", "{}")).await;
-    receiver.received(1).await;
+    let receiver = holding_one(&holder).await;
 
     let sql = "BEGIN; LOCK TABLE event, attempt, due, subscription, routing_clock
         IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(14)";
@@ -116,7 +106,7 @@ async fn a_replica_whose_statements_all_wait_is_alive() {
     let unlocked = tokio::task::spawn_blocking(move || locking.wait()).await;
     unlocked.expect("waiting does not panic").expect("it is our child");
 
-    clinic.delivery_of("held").reaches(State::Succeeded).await;
+    holder.organization("clinic").delivery_of("held").reaches(State::Succeeded).await;
     assert!(!has_taken_over(&other).await);
     assert_eq!(receiver.count(), 1, "it was sent once");
 }
@@ -130,24 +120,14 @@ async fn a_replica_that_finds_the_database_again_a_little_later_is_alive() {
     let proxy = Proxy::to(engine.port()).await;
     let holder = Service::start(engine.at_port(proxy.port())).await;
     let other = Service::start(engine).await;
-    let receiver =
-        Receiver::deciding(
-            |number, _| {
-                if number == 0 { Answer::Held(200) } else { Answer::Status(200) }
-            },
-        )
-        .await;
-    let clinic = holder.organization("clinic");
-    clinic.subscribe(&receiver, "azodha", "*").await;
-    clinic.publish_event(event_with_id("held", "held", "{}")).await;
-    receiver.received(1).await;
+    let receiver = holding_one(&holder).await;
 
     proxy.refuse();
     let cluster = Arc::new(cluster);
     let crashing = Arc::clone(&cluster);
     tokio::task::spawn_blocking(move || crashing.crash_and_restart()).await.expect("it runs");
     // Longer than the silence after which a replica without a session is dead.
-    meanwhile(Duration::from_secs(2)).await;
+    meanwhile(Duration::from_millis(1800)).await;
     proxy.accept();
     within(Duration::from_secs(10), "that the holder is ready", async || {
         let (status, _) = admin::get(holder.admin_address(), "/readyz").await?;
@@ -156,9 +136,20 @@ async fn a_replica_that_finds_the_database_again_a_little_later_is_alive() {
     .await;
     receiver.release();
 
-    clinic.delivery_of("held").reaches(State::Succeeded).await;
+    holder.organization("clinic").delivery_of("held").reaches(State::Succeeded).await;
     assert!(!has_taken_over(&other).await);
     assert_eq!(receiver.count(), 1, "it was sent once");
+}
+
+/// A receiver that has a delivery of the holder's, and answers it when it is released.
+async fn holding_one(holder: &Service) -> Receiver {
+    let answer = |number| if number == 0 { Answer::Held(200) } else { Answer::Status(200) };
+    let receiver = Receiver::deciding(move |number, _| answer(number)).await;
+    let clinic = holder.organization("clinic");
+    clinic.subscribe(&receiver, "azodha", "*").await;
+    clinic.publish_event(event_with_id("held", "held", "{}")).await;
+    receiver.received(1).await;
+    receiver
 }
 
 /// Whether a replica took deliveries of others over.

@@ -9,6 +9,7 @@ pub(crate) mod collector;
 pub(crate) mod engine;
 pub(crate) mod eventually;
 pub(crate) mod hostile;
+pub(crate) mod locks;
 pub(crate) mod nameserver;
 pub(crate) mod postgres;
 pub(crate) mod process;

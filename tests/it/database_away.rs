@@ -17,6 +17,7 @@ use crate::harness::admin;
 use crate::harness::client::{Organization, draft, event, event_with_id};
 use crate::harness::engine::Engine;
 use crate::harness::eventually::{eventually, meanwhile, within};
+use crate::harness::locks::lock;
 use crate::harness::postgres::Cluster;
 use crate::harness::proxy::Proxy;
 use crate::harness::receiver::Receiver;
@@ -274,15 +275,7 @@ async fn calls_that_find_no_connection_are_refused_and_the_engine_goes_on() {
     clinic.delivery_of("before").reaches(State::Succeeded).await;
 
     // Whoever reads subscriptions waits for this.
-    let sql = "BEGIN; LOCK TABLE subscription IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(6)";
-    let mut locking = cluster.psql("hookward", sql);
-    let mut locking = locking.stdout(Stdio::null()).spawn().expect("psql is there");
-    eventually("the lock", async || {
-        let held = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'
-            AND relation = 'subscription'::regclass AND granted";
-        (cluster.sql("hookward", held).trim() == "1").then_some(())
-    })
-    .await;
+    let mut locking = lock(&cluster, "subscription", 6).await;
     let begun = Instant::now();
     let stuck = (0..30).map(|_| {
         let (clinic, id) = (clinic.clone(), subscription.id.clone());

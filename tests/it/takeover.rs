@@ -1,7 +1,6 @@
 //! Promise: a replica that dies or freezes loses only the time until another takes its
 //! deliveries over.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,8 @@ use pb::delivery::State;
 use crate::harness::admin;
 use crate::harness::client::event_with_id;
 use crate::harness::engine::Engine;
-use crate::harness::eventually::{eventually, meanwhile, within};
+use crate::harness::eventually::{meanwhile, within};
+use crate::harness::locks::lock;
 use crate::harness::postgres::Cluster;
 use crate::harness::proxy::Proxy;
 use crate::harness::receiver::{Answer, Receiver};
@@ -92,16 +92,8 @@ async fn a_replica_whose_statements_all_wait_is_alive() {
     let other = Service::start(engine).await;
     let receiver = holding_one(&holder).await;
 
-    let sql = "BEGIN; LOCK TABLE event, attempt, due, subscription, routing_clock
-        IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(14)";
-    let mut locking = cluster.psql("hookward", sql);
-    let mut locking = locking.stdout(Stdio::null()).spawn().expect("psql is there");
-    eventually("the locks", async || {
-        let held = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'
-            AND relation = 'routing_clock'::regclass AND granted";
-        (cluster.sql("hookward", held).trim() == "1").then_some(())
-    })
-    .await;
+    let tables = "event, attempt, due, subscription, routing_clock";
+    let mut locking = lock(&cluster, tables, 14).await;
     receiver.release();
     let unlocked = tokio::task::spawn_blocking(move || locking.wait()).await;
     unlocked.expect("waiting does not panic").expect("it is our child");

@@ -1,6 +1,7 @@
 //! A connection to PostgreSQL in somebody's hands, for one statement or one
 //! transaction.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::server::{Server, Session, Side};
+use super::server::{Doubt, Server, Session, Side};
 
 /// How long a connection whose user went away half-way may take to become usable again.
 const ABANDONED: Duration = Duration::from_secs(1);
@@ -39,8 +40,8 @@ enum Fate {
     Keep,
     /// It is not.
     Close,
-    /// Nor are the others: the server is going away, or only reads.
-    CloseAll,
+    /// Nor are the others: the server is going away, only reads, or is out of reach.
+    CloseAll(Doubt),
 }
 
 impl Lent {
@@ -119,9 +120,9 @@ impl Lent {
         match answered.as_ref().err().map_or(Fate::Keep, fate) {
             Fate::Keep => {}
             Fate::Close => self.session = None,
-            Fate::CloseAll => {
+            Fate::CloseAll(doubt) => {
                 if let Some(session) = self.session.take() {
-                    self.server.doubt(&session);
+                    self.server.doubt(&session, doubt);
                 }
             }
         }
@@ -172,7 +173,10 @@ fn fate(error: &sqlx::Error) -> Fate {
         | sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::ColumnNotFound(_)
         | sqlx::Error::Decode(_) => Fate::Keep,
-        sqlx::Error::Io(_) => Fate::CloseAll,
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Fate::CloseAll(Doubt::Silent)
+        }
+        sqlx::Error::Io(_) => Fate::CloseAll(Doubt::Closed),
         _ => Fate::Close,
     }
 }
@@ -180,11 +184,15 @@ fn fate(error: &sqlx::Error) -> Fate {
 fn by_code(code: &str) -> Fate {
     match code {
         // read_only_sql_transaction: a failover has made the server a standby
-        "25006" => Fate::CloseAll,
+        "25006" => Fate::CloseAll(Doubt::Closed),
+        // feature_not_supported: a migration has changed what a prepared `SELECT *` yields
+        "0A000" => Fate::Close,
         // idle_in_transaction_session_timeout, idle_session_timeout
         "25P03" | "57P05" => Fate::Close,
         // operator intervention but query_canceled, connection exceptions
-        _ if code.starts_with("57P") || code.starts_with("08") => Fate::CloseAll,
+        _ if code.starts_with("57P") || code.starts_with("08") => {
+            Fate::CloseAll(Doubt::Closed)
+        }
         _ => Fate::Keep,
     }
 }
@@ -199,10 +207,11 @@ mod tests {
             assert_eq!(by_code(code), Fate::Keep, "{code}");
         }
         for code in ["25006", "57P01", "57P02", "57P03", "08006", "08P01"] {
-            assert_eq!(by_code(code), Fate::CloseAll, "{code}");
+            assert_eq!(by_code(code), Fate::CloseAll(Doubt::Closed), "{code}");
         }
         assert_eq!(fate(&sqlx::Error::RowNotFound), Fate::Keep);
-        let reset = std::io::ErrorKind::ConnectionReset;
-        assert_eq!(fate(&sqlx::Error::Io(reset.into())), Fate::CloseAll);
+        let io = |kind: io::ErrorKind| fate(&sqlx::Error::Io(kind.into()));
+        assert_eq!(io(io::ErrorKind::ConnectionReset), Fate::CloseAll(Doubt::Closed));
+        assert_eq!(io(io::ErrorKind::TimedOut), Fate::CloseAll(Doubt::Silent));
     }
 }

@@ -25,9 +25,10 @@ const ACQUIRE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// A statement is given up when for this long neither an answer came nor the server
 /// was seen to work on it.
-const SILENCE: Duration = Duration::from_millis(1400);
-/// The same from when another connection that is as old was found broken.
-const DOUBTED: Duration = Duration::from_millis(300);
+const SILENCE: Duration = Duration::from_millis(1250);
+/// How much longer one is waited for once another connection that is as old fell silent,
+/// even if the server works on it: its answer would come the same way.
+const DOUBTED: Duration = Duration::from_millis(100);
 /// Longest statement. The server ends one itself a second earlier.
 const LONGEST: Duration = Duration::from_secs(11);
 /// What a look at the server shows is good for this long.
@@ -57,8 +58,25 @@ pub(super) struct Server {
     engine: Stock,
     callers: Stock,
     /// Raised when connections are doubted: those of an earlier one are closed.
-    generation: watch::Sender<u64>,
+    generation: watch::Sender<Generation>,
     look: tokio::sync::Mutex<Option<Look>>,
+}
+
+/// How often connections were doubted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Generation {
+    now: u64,
+    /// The first of which none has fallen silent.
+    heard: u64,
+}
+
+/// What broke a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// It was closed, or cannot be used: others tell the same by themselves.
+    Closed,
+    /// It said nothing: nor will the others.
+    Silent,
 }
 
 /// The connections of one side.
@@ -92,7 +110,7 @@ impl Server {
             options,
             engine: Stock::new(engine),
             callers: Stock::new(connections.saturating_sub(engine).max(1)),
-            generation: watch::Sender::new(0),
+            generation: watch::Sender::default(),
             look: tokio::sync::Mutex::new(None),
         }
     }
@@ -123,12 +141,13 @@ impl Server {
         timeout(ACQUIRE, lending).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
+    /// In as few round trips as can be: a slow network costs each of them.
     async fn open(&self) -> Result<Session, sqlx::Error> {
-        let generation = *self.generation.borrow();
+        let generation = self.generation.borrow().now;
         let mut connection = PgConnection::connect_with(&self.options).await?;
         let sql = "SELECT pg_backend_pid() AS backend,
             current_setting('transaction_read_only')::bool AS read_only";
-        let row = sqlx::query(sql).persistent(false).fetch_one(&mut connection).await?;
+        let row = sqlx::raw_sql(sql).fetch_one(&mut connection).await?;
         if row.try_get("read_only")? {
             // A standby, or an old primary after a failover: it answers, and never
             // takes a write.
@@ -150,16 +169,21 @@ impl Server {
 
     /// Whether nothing that was open with `session` has broken since.
     pub(super) fn is_current(&self, session: &Session) -> bool {
-        session.generation == *self.generation.borrow()
+        session.generation == self.generation.borrow().now
     }
 
     /// `session` is broken: closes every one that is idle, or comes back, and is as old.
     /// Later ones have proved since that the server is there.
-    pub(super) fn doubt(&self, session: &Session) {
-        let raised = self.generation.send_if_modified(|generation| {
-            let first = *generation == session.generation;
-            *generation += u64::from(first);
-            first
+    pub(super) fn doubt(&self, session: &Session, doubt: Doubt) {
+        let mut raised = false;
+        self.generation.send_if_modified(|generation| {
+            raised = generation.now == session.generation;
+            generation.now += u64::from(raised);
+            let silent = doubt == Doubt::Silent && generation.heard <= session.generation;
+            if silent {
+                generation.heard = session.generation + 1;
+            }
+            raised || silent
         });
         if raised {
             self.engine.clear();
@@ -193,17 +217,17 @@ impl Server {
         let began = Instant::now();
         let mut heard = began;
         let mut answer = pin!(answer);
+        if let Ok(answered) = timeout(PATIENCE, &mut answer).await {
+            return answered;
+        }
+        let mut doubted = pin!(self.doubted(generation));
         loop {
-            let left = SILENCE.saturating_sub(heard.elapsed());
-            if let Ok(answered) = timeout(PATIENCE.min(left), &mut answer).await {
-                return answered;
-            }
             let left = SILENCE.saturating_sub(heard.elapsed());
             let at_work = tokio::select! {
                 biased;
                 answered = &mut answer => return answered,
                 at_work = timeout(left, self.is_at_work(backend, began)) => at_work,
-                () = self.doubted(generation) => return Err(silent()),
+                () = &mut doubted => return Err(silent()),
             };
             if at_work == Ok(true) {
                 heard = Instant::now();
@@ -211,14 +235,21 @@ impl Server {
             if SILENCE <= heard.elapsed() || LONGEST <= began.elapsed() {
                 return Err(silent());
             }
+            let left = SILENCE.saturating_sub(heard.elapsed());
+            tokio::select! {
+                biased;
+                answered = &mut answer => return answered,
+                () = tokio::time::sleep(PATIENCE.min(left)) => {}
+                () = &mut doubted => return Err(silent()),
+            }
         }
     }
 
-    /// Ends [`DOUBTED`] after connections of this generation were doubted.
+    /// Ends [`DOUBTED`] after a connection of this generation, or a later one, fell silent.
     async fn doubted(&self, generation: u64) {
         let mut changes = self.generation.subscribe();
         // It cannot fail: the other end is here.
-        let _ = changes.wait_for(|now| generation < *now).await;
+        let _ = changes.wait_for(|now| generation < now.heard).await;
         tokio::time::sleep(DOUBTED).await;
     }
 
@@ -244,7 +275,7 @@ impl Server {
         let mut connection = self.open().await?.connection;
         let sql = "SELECT pid FROM pg_stat_activity
             WHERE usename = current_user AND state IN ('active', 'disabled')";
-        let rows = sqlx::query(sql).persistent(false).fetch_all(&mut connection).await?;
+        let rows = sqlx::raw_sql(sql).fetch_all(&mut connection).await?;
         rows.iter().map(|row| row.try_get("pid")).collect()
     }
 

@@ -27,6 +27,10 @@ use crate::harness::service::{Service, Settings};
 /// machine that runs many tests at once.
 const REFUSED: Duration = Duration::from_millis(2500);
 
+/// Ends whoever [`lock`] has started.
+const END_LOCKS: &str =
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'";
+
 /// A server whose database is behind a network that can fail, and that database.
 async fn behind_a_proxy() -> Option<(Service, Proxy, Engine)> {
     let engine = Engine::postgres()?;
@@ -128,6 +132,41 @@ async fn half_open_connections_cost_a_moment() {
     assert!(slowest <= REFUSED, "one took {slowest:?}");
     published(&clinic, "last").await;
     clinic.delivery_of("last").reaches(State::Succeeded).await;
+}
+
+/// The server still works on what came through before the network fell silent; its answer
+/// would be lost as well, and its caller is not kept for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_at_work_is_given_up_when_others_fall_silent() {
+    let Some(cluster) = Cluster::own("") else { return };
+    let engine = Engine::postgres_on(&cluster);
+    let proxy = Proxy::to(engine.port()).await;
+    let service = Service::start(engine.at_port(proxy.port())).await;
+    let clinic = service.organization("clinic");
+    published(&clinic, "before").await;
+
+    let mut locking = lock(&cluster, "event_key", 8).await;
+    let publish = async {
+        let answer = clinic.try_publish(vec![event_with_id("locked", "noted", "{}")]).await;
+        (answer, Instant::now())
+    };
+    let forget = async {
+        eventually("a commit in line for the lock", async || {
+            let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+            (cluster.sql("hookward", waiting).trim() == "1").then_some(())
+        })
+        .await;
+        proxy.forget();
+        Instant::now()
+    };
+    let ((answer, answered), forgotten) = tokio::join!(publish, forget);
+    let refused = answer.expect_err("nothing comes through");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    let took = answered.duration_since(forgotten);
+    assert!(took <= REFUSED, "refused after {took:?}");
+    cluster.sql("hookward", END_LOCKS);
+    locking.wait().expect("it is our child");
+    published(&clinic, "locked").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,9 +336,7 @@ async fn calls_that_find_no_connection_are_refused_and_the_engine_goes_on() {
         refused += usize::from(took <= Duration::from_millis(1500));
     }
     assert!(20 <= refused, "{refused} were told within about a second");
-    let end =
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'";
-    cluster.sql("hookward", end);
+    cluster.sql("hookward", END_LOCKS);
     locking.wait().expect("it is our child");
     clinic.delivery_of("meanwhile-19").reaches(State::Succeeded).await;
 }

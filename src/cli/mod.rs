@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod listen;
+mod process_limits;
 pub mod receiver;
 pub mod serve;
 pub mod terminal;

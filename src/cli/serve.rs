@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::store::{Store, Target};
 use crate::telemetry::Telemetry;
 
-use super::Failure;
+use super::{Failure, process_limits};
 
 /// Exit code when a second signal cuts the shutdown short, as of a shell for SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -25,6 +25,7 @@ const INTERRUPTED: i32 = 130;
 pub async fn serve(settings: Settings) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let telemetry = Telemetry::start(&settings.telemetry)?;
+    process_limits::set();
     let served = serve_until(settings, &mut signals).await;
     tokio::select! {
         () = telemetry.flush() => {}

@@ -1,6 +1,7 @@
 //! The task that claims what is due.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use super::circuit::{endpoint, rows_max};
 use super::{Dispatcher, Parts};
 use crate::domain::id::SubscriptionKey;
 use crate::permits::{Admission, Endpoint};
-use crate::routing::Standing;
+use crate::routing::{Route, Standing};
 use crate::store::{DueListener, StoreError, Waiting};
 
 /// The longest time between two looks at `due`; shorter when something is known to
@@ -88,12 +89,14 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     report(parts, &waiting);
     let (due, later): (Vec<&Waiting>, Vec<&Waiting>) =
         waiting.iter().partition(|one| one.due_at <= one.now);
-    let rows_max = |key| parts.routing.route(key).map_or(0, |route| rows_max(parts, &route));
-    let sendable = |one: &&Waiting| 0 < rows_max(one.subscription);
-    let next = later.into_iter().filter(sendable).map(|one| one.due_at.since(one.now)).min();
-    let rows = |one: &Waiting| (one.subscription, rows_max(one.subscription));
-    let mut due: Vec<(SubscriptionKey, usize)> =
-        due.into_iter().map(rows).filter(|(_, rows)| 0 < *rows).collect();
+    let sendable = |one: &Waiting| {
+        let route = parts.routing.route(one.subscription)?;
+        let rows_max = rows_max(parts, &route);
+        (0 < rows_max).then_some((route, rows_max))
+    };
+    let next = later.into_iter().filter(|one| sendable(one).is_some());
+    let next = next.map(|one| one.due_at.since(one.now)).min();
+    let mut due: Vec<(Arc<Route>, usize)> = due.into_iter().filter_map(sendable).collect();
     // Each look begins where the last one ended, so that no endpoint waits for ever
     // behind others that always have something due.
     let turn = dispatcher.inner.turn.load(Ordering::Relaxed);
@@ -101,10 +104,11 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     due.rotate_left(start);
     let (rows_free, bytes_left) = parts.slots.free_in_all();
     let mut rows_left = rows_free.div_ceil(SHARE).min(CLAIM_ROWS_MAX);
-    let mut room = |(key, rows_max): &(SubscriptionKey, usize)| {
-        let rows = parts.slots.worthwhile(*key).min(*rows_max).min(rows_left);
+    let mut room = |(route, rows_max): &(Arc<Route>, usize)| {
+        let free = parts.slots.worthwhile(&route.subscription.organization, route.key());
+        let rows = free.min(*rows_max).min(rows_left);
         rows_left -= rows;
-        (0 < rows).then(|| (*key, u32::try_from(rows).unwrap_or(u32::MAX)))
+        (0 < rows).then(|| (route.key(), u32::try_from(rows).unwrap_or(u32::MAX)))
     };
     let wanted: Vec<_> = due.iter().filter_map(&mut room).take(SUBSCRIPTIONS_MAX).collect();
     let served = wanted.len() + usize::from(wanted.len() == due.len());
@@ -121,7 +125,8 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     let numbered = claims.iter().map(|claim| (claim.delivery(), claim.number));
     parts.lease.ledger().claimed(fence, numbered);
     for claim in &claims {
-        parts.slots.put(claim.subscription, claim.event.weight());
+        let organization = &claim.event.summary.organization;
+        parts.slots.put(organization, claim.subscription, claim.event.weight());
     }
     let more = !claims.is_empty();
     dispatcher.enqueue(claims);

@@ -198,7 +198,8 @@ impl Dispatcher {
     }
 
     fn leave_queue(&self, claim: &Claim) {
-        self.inner.parts.slots.give_back(claim.subscription, claim.event.weight());
+        let organization = &claim.event.summary.organization;
+        self.inner.parts.slots.give_back(organization, claim.subscription, claim.event.weight());
     }
 
     fn report(&self) {

@@ -44,6 +44,9 @@ pub const LIFE_MAX: Duration = Duration::from_mins(5);
 /// Most connections that wait for one subscription.
 pub const IDLE_PER_SUBSCRIPTION_MAX: usize = 256;
 
+/// Most connections that wait for all subscriptions together: each is an open file.
+pub const IDLE_IN_ALL_MAX: usize = 4096;
+
 /// How receivers are reached.
 pub struct Settings {
     /// Who may be called; asked for every address of a name before anything is sent.
@@ -56,6 +59,8 @@ pub struct Settings {
     pub idle_max: Duration,
     /// Longest a connection is used at all, [`LIFE_MAX`] by default.
     pub life_max: Duration,
+    /// Most connections that wait at once, [`IDLE_IN_ALL_MAX`] by default.
+    pub idle_in_all_max: usize,
 }
 
 impl Settings {
@@ -68,6 +73,7 @@ impl Settings {
             ca_files_pem: Vec::new(),
             idle_max: IDLE_MAX,
             life_max: LIFE_MAX,
+            idle_in_all_max: IDLE_IN_ALL_MAX,
         }
     }
 }
@@ -147,7 +153,7 @@ impl Egress {
             policy: settings.policy,
             resolver: resolver::Resolver::new(&settings.nameservers)?,
             tls: tls::connector(&settings.ca_files_pem)?,
-            pool: pool::Pool::new(settings.idle_max, settings.life_max),
+            pool: pool::Pool::new(settings.idle_max, settings.life_max, settings.idle_in_all_max),
         };
         Ok(Egress { room: Arc::new(room) })
     }
@@ -156,11 +162,6 @@ impl Egress {
     /// is an [`Outcome`]. Dropping the future ends the connection.
     pub async fn send(&self, request: SignedRequest) -> Sent {
         sender::send(&self.room, request).await
-    }
-
-    /// Closes the waiting connections of a subscription that went away.
-    pub fn forget(&self, subscription: SubscriptionKey) {
-        self.room.pool.forget(subscription);
     }
 }
 

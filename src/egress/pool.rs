@@ -5,6 +5,7 @@
 //! connection can mislead nobody else.
 
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -28,11 +29,16 @@ pub(super) struct Pool {
     state: Mutex<State>,
     idle_max: Duration,
     life_max: Duration,
+    /// Most connections that wait for all subscriptions together.
+    in_all_max: usize,
 }
 
 #[derive(Default)]
 struct State {
-    idle: HashMap<SubscriptionKey, Vec<Idle>>,
+    /// Of each subscription, the one that has waited longest first.
+    idle: HashMap<SubscriptionKey, VecDeque<Idle>>,
+    /// How many wait.
+    count: usize,
     /// Whether the sweep's task lives; it ends when there is nothing to sweep.
     swept: bool,
 }
@@ -43,8 +49,8 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(idle_max: Duration, life_max: Duration) -> Arc<Pool> {
-        Arc::new(Pool { state: Mutex::default(), idle_max, life_max })
+    pub(super) fn new(idle_max: Duration, life_max: Duration, in_all_max: usize) -> Arc<Pool> {
+        Arc::new(Pool { state: Mutex::default(), idle_max, life_max, in_all_max })
     }
 
     /// The connection that was last used, if one to this target is fit for use.
@@ -55,8 +61,10 @@ impl Pool {
     ) -> Option<Connection> {
         let now = Instant::now();
         let mut state = self.lock();
+        let state = &mut *state;
         let waiting = state.idle.get_mut(&subscription)?;
-        while let Some(idle) = waiting.pop() {
+        while let Some(idle) = waiting.pop_back() {
+            state.count -= 1;
             // One to another target: the subscription's URL has changed.
             let fits = self.fresh(&idle, now)
                 && idle.connection.sender.is_ready()
@@ -68,23 +76,24 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose last answer has ended.
+    /// Keeps a connection whose last answer has ended. Where too many wait, another is
+    /// closed for it: of all, this one was used last.
     pub(super) fn put(self: &Arc<Self>, subscription: SubscriptionKey, connection: Connection) {
         let idle = Idle { connection, since: Instant::now() };
         let mut state = self.lock();
         let waiting = state.idle.entry(subscription).or_default();
-        if waiting.len() < IDLE_PER_SUBSCRIPTION_MAX {
-            waiting.push(idle);
+        if IDLE_PER_SUBSCRIPTION_MAX <= waiting.len() {
+            return;
+        }
+        waiting.push_back(idle);
+        state.count += 1;
+        if self.in_all_max < state.count {
+            state.close_one(subscription);
         }
         if !std::mem::replace(&mut state.swept, true) {
             let every = self.idle_max.min(SWEEP_EVERY);
             tokio::spawn(sweep_until_empty(Arc::downgrade(self), every));
         }
-    }
-
-    /// Closes the connections of one subscription.
-    pub(super) fn forget(&self, subscription: SubscriptionKey) {
-        self.lock().idle.remove(&subscription);
     }
 
     /// Closes what has waited or lived too long; `false` when nothing waits any more.
@@ -95,6 +104,7 @@ impl Pool {
             waiting.retain(|idle| self.fresh(idle, now) && !idle.connection.sender.is_closed());
             !waiting.is_empty()
         });
+        state.count = state.idle.values().map(VecDeque::len).sum();
         state.swept = !state.idle.is_empty();
         state.swept
     }
@@ -107,6 +117,18 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under the lock leaves at worst a connection less.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Closes a connection of another subscription, or of this one where no other has any:
+    /// the one that has waited longest there.
+    fn close_one(&mut self, subscription: SubscriptionKey) {
+        let other =
+            self.idle.iter().find(|(key, waiting)| **key != subscription && !waiting.is_empty());
+        let from = other.map_or(subscription, |(key, _)| *key);
+        let closed = self.idle.get_mut(&from).and_then(VecDeque::pop_front);
+        self.count -= usize::from(closed.is_some());
     }
 }
 

@@ -35,12 +35,10 @@ enum Fate {
     Known(Published),
 }
 
-/// The rows of a batch, matched and with their places taken.
+/// The rows of a batch, matched; each target that is not parked has a place in the queues.
 #[derive(Debug, Default)]
 pub(super) struct Matched {
     pub(super) rows: Vec<NewEventRow>,
-    /// Places taken in the queues: whose and how many bytes.
-    places: Vec<(SubscriptionKey, usize)>,
 }
 
 /// Where deliveries can be sent from at once.
@@ -57,7 +55,7 @@ impl Places<'_> {
         let endpoint = Endpoint { subscription: route.key(), version };
         route.standing() == Standing::Sendable
             && self.circuits.look(endpoint) == Admission::Free
-            && self.slots.take(route.key(), bytes)
+            && self.slots.take(&route.subscription.organization, route.key(), bytes)
     }
 }
 
@@ -247,9 +245,7 @@ impl Matched {
         let bytes = event.weight();
         let mut parked = Vec::new();
         for route in &routes {
-            if places.take(route, bytes) {
-                self.places.push((route.key(), bytes));
-            } else {
+            if !places.take(route, bytes) {
                 parked.push(route.key());
             }
         }
@@ -293,8 +289,10 @@ impl Matched {
 
     /// Nothing came of it: others may have the places.
     pub(super) fn give_places_back(self, slots: &QueueSlots) {
-        for (endpoint, bytes) in self.places {
-            slots.give_back(endpoint, bytes);
+        for row in &self.rows {
+            for endpoint in claimed_targets(row) {
+                slots.give_back(&row.event.summary.organization, endpoint, row.event.weight());
+            }
         }
     }
 }

@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::id::SubscriptionKey;
+use crate::domain::id::{OrganizationId, SubscriptionKey};
 
-/// One endpoint may have the n-th part of what is left.
+/// One endpoint may have the n-th part of what is left for its organization, and an
+/// organization all but the n-th part of everything.
 const SHARE: usize = 4;
 
 /// How much may wait in memory.
@@ -35,6 +36,7 @@ pub struct QueueSlots {
 #[derive(Debug, Default)]
 struct Taken {
     all: Use,
+    organizations: HashMap<OrganizationId, Use>,
     endpoints: HashMap<SubscriptionKey, Use>,
 }
 
@@ -53,52 +55,45 @@ impl QueueSlots {
 
     /// Takes a place for a delivery of `bytes` to `endpoint`. `false`: it is full.
     #[must_use]
-    pub fn take(&self, endpoint: SubscriptionKey, bytes: usize) -> bool {
+    pub fn take(
+        &self,
+        organization: &OrganizationId,
+        endpoint: SubscriptionKey,
+        bytes: usize,
+    ) -> bool {
         let mut taken = self.taken();
-        let all = taken.all;
-        let one = taken.endpoints.get(&endpoint).copied().unwrap_or_default();
-        let limits = self.limits;
-        let most = self.most(all);
+        let one = taken.by(endpoint);
+        let most = self.most(&taken, organization);
         // An empty queue takes any one payload, however large.
         let fits = (one.rows == 0 || one.bytes + bytes <= most.bytes)
             && one.rows < most.rows
-            && all.bytes + bytes <= limits.replica_bytes;
+            && taken.all.bytes + bytes <= self.limits.replica_bytes;
         if fits {
-            taken.all = Use { rows: all.rows + 1, bytes: all.bytes + bytes };
-            taken.endpoints.insert(endpoint, Use { rows: one.rows + 1, bytes: one.bytes + bytes });
+            taken.add(organization, endpoint, bytes);
         }
         fits
     }
 
     /// Takes a place that [`QueueSlots::free`] has shown, whatever its bytes.
-    pub fn put(&self, endpoint: SubscriptionKey, bytes: usize) {
-        let mut taken = self.taken();
-        taken.all.rows += 1;
-        taken.all.bytes += bytes;
-        let one = taken.endpoints.entry(endpoint).or_default();
-        one.rows += 1;
-        one.bytes += bytes;
+    pub fn put(&self, organization: &OrganizationId, endpoint: SubscriptionKey, bytes: usize) {
+        self.taken().add(organization, endpoint, bytes);
     }
 
     /// Gives a place back.
-    pub fn give_back(&self, endpoint: SubscriptionKey, bytes: usize) {
-        let mut taken = self.taken();
-        taken.all.rows = taken.all.rows.saturating_sub(1);
-        taken.all.bytes = taken.all.bytes.saturating_sub(bytes);
-        let Some(one) = taken.endpoints.get_mut(&endpoint) else { return };
-        one.rows = one.rows.saturating_sub(1);
-        one.bytes = one.bytes.saturating_sub(bytes);
-        if one.rows == 0 {
-            taken.endpoints.remove(&endpoint);
-        }
+    pub fn give_back(
+        &self,
+        organization: &OrganizationId,
+        endpoint: SubscriptionKey,
+        bytes: usize,
+    ) {
+        self.taken().remove(organization, endpoint, bytes);
     }
 
     /// Places that are free for `endpoint` now.
     #[must_use]
-    pub fn free(&self, endpoint: SubscriptionKey) -> usize {
+    pub fn free(&self, organization: &OrganizationId, endpoint: SubscriptionKey) -> usize {
         let taken = self.taken();
-        let one = taken.endpoints.get(&endpoint).copied().unwrap_or_default();
-        let most = self.most(taken.all);
+        let (one, most) = (taken.by(endpoint), self.most(&taken, organization));
         if most.bytes <= one.bytes {
             return 0;
         }
@@ -109,9 +104,9 @@ impl QueueSlots {
     /// have is free: what is taken in from a backlog comes in few large parts, since each
     /// costs a write of its own.
     #[must_use]
-    pub fn worthwhile(&self, endpoint: SubscriptionKey) -> usize {
-        let free = self.free(endpoint);
-        let most = self.most(self.taken().all).rows;
+    pub fn worthwhile(&self, organization: &OrganizationId, endpoint: SubscriptionKey) -> usize {
+        let free = self.free(organization, endpoint);
+        let most = self.most(&self.taken(), organization).rows;
         if free < most.div_ceil(SHARE) { 0 } else { free }
     }
 
@@ -129,13 +124,20 @@ impl QueueSlots {
         (rows, self.limits.replica_bytes.saturating_sub(all.bytes))
     }
 
-    /// What one endpoint may have when so much is taken by all: its own limit, and no
-    /// more than a quarter of what is left, so that however many endpoints hang, the
-    /// next one finds room.
-    fn most(&self, all: Use) -> Use {
+    /// What one endpoint may have now: its own limit, and no more than a quarter of what
+    /// is left for its organization, so that however many endpoints hang, the next one
+    /// finds room. A quarter of everything is out of an organization's reach: so is
+    /// what others need, however many endpoints it has.
+    fn most(&self, taken: &Taken, organization: &OrganizationId) -> Use {
         let limits = self.limits;
-        let rows = limits.replica_rows.saturating_sub(all.rows).div_ceil(SHARE);
-        let bytes = limits.replica_bytes.saturating_sub(all.bytes).div_ceil(SHARE);
+        let own = taken.organizations.get(organization).copied().unwrap_or_default();
+        let share = |limit: usize, all: usize, own: usize| {
+            let others = all.saturating_sub(own);
+            let reach = limit.saturating_sub(others) / SHARE * (SHARE - 1);
+            reach.saturating_sub(own).div_ceil(SHARE)
+        };
+        let rows = share(limits.replica_rows, taken.all.rows, own.rows);
+        let bytes = share(limits.replica_bytes, taken.all.bytes, own.bytes);
         Use { rows: limits.endpoint_rows.min(rows), bytes: limits.endpoint_bytes.min(bytes) }
     }
 
@@ -151,6 +153,47 @@ impl QueueSlots {
     }
 }
 
+impl Taken {
+    fn by(&self, endpoint: SubscriptionKey) -> Use {
+        self.endpoints.get(&endpoint).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, organization: &OrganizationId, endpoint: SubscriptionKey, bytes: usize) {
+        self.all.add(bytes);
+        self.endpoints.entry(endpoint).or_default().add(bytes);
+        match self.organizations.get_mut(organization) {
+            Some(own) => own.add(bytes),
+            None => {
+                self.organizations.insert(organization.clone(), Use { rows: 1, bytes });
+            }
+        }
+    }
+
+    fn remove(&mut self, organization: &OrganizationId, endpoint: SubscriptionKey, bytes: usize) {
+        self.all.remove(bytes);
+        if self.endpoints.get_mut(&endpoint).is_some_and(|one| one.remove(bytes)) {
+            self.endpoints.remove(&endpoint);
+        }
+        if self.organizations.get_mut(organization).is_some_and(|own| own.remove(bytes)) {
+            self.organizations.remove(organization);
+        }
+    }
+}
+
+impl Use {
+    fn add(&mut self, bytes: usize) {
+        self.rows += 1;
+        self.bytes += bytes;
+    }
+
+    /// Whether nothing is left.
+    fn remove(&mut self, bytes: usize) -> bool {
+        self.rows = self.rows.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.rows == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,23 +205,28 @@ mod tests {
         replica_bytes: 10_000,
     };
 
+    fn clinic() -> OrganizationId {
+        OrganizationId::stored("clinic")
+    }
+
     #[test]
     fn a_full_endpoint_leaves_room_for_others() {
         let slots = QueueSlots::new(LIMITS);
         let [one, other] = [SubscriptionKey(1), SubscriptionKey(2)];
-        assert!(slots.take(one, 500), "an empty queue takes a payload over its limit");
-        assert!(!slots.take(one, 1), "no bytes left");
+        assert!(slots.take(&clinic(), one, 500), "an empty queue takes a payload over its limit");
+        assert!(!slots.take(&clinic(), one, 1), "no bytes left");
         assert_eq!((slots.holds(one), slots.holds(other)), (true, false));
-        assert_eq!(slots.free(one), 0);
-        assert!(slots.take(other, 50));
-        assert!(slots.take(other, 50));
-        assert!(!slots.take(other, 0), "no rows left");
-        slots.give_back(other, 50);
-        assert_eq!(slots.free(other), 1);
-        slots.give_back(other, 50);
-        slots.give_back(one, 500);
-        assert_eq!((slots.waiting(), slots.free(one)), (0, 2));
+        assert_eq!(slots.free(&clinic(), one), 0);
+        assert!(slots.take(&clinic(), other, 50));
+        assert!(slots.take(&clinic(), other, 50));
+        assert!(!slots.take(&clinic(), other, 0), "no rows left");
+        slots.give_back(&clinic(), other, 50);
+        assert_eq!(slots.free(&clinic(), other), 1);
+        slots.give_back(&clinic(), other, 50);
+        slots.give_back(&clinic(), one, 500);
+        assert_eq!((slots.waiting(), slots.free(&clinic(), one)), (0, 2));
         assert!(slots.taken().endpoints.is_empty(), "nothing is kept for idle endpoints");
+        assert!(slots.taken().organizations.is_empty(), "nor for their organizations");
     }
 
     #[test]
@@ -187,11 +235,17 @@ mod tests {
         let slots = QueueSlots::new(limits);
         let endpoint = SubscriptionKey(1);
         for _ in 0..7 {
-            assert!(slots.take(endpoint, 1));
+            assert!(slots.take(&clinic(), endpoint, 1));
         }
-        assert_eq!((slots.free(endpoint), slots.worthwhile(endpoint)), (1, 0));
-        slots.give_back(endpoint, 1);
-        assert_eq!((slots.free(endpoint), slots.worthwhile(endpoint)), (2, 2));
+        assert_eq!(
+            (slots.free(&clinic(), endpoint), slots.worthwhile(&clinic(), endpoint)),
+            (1, 0)
+        );
+        slots.give_back(&clinic(), endpoint, 1);
+        assert_eq!(
+            (slots.free(&clinic(), endpoint), slots.worthwhile(&clinic(), endpoint)),
+            (2, 2)
+        );
     }
 
     #[test]
@@ -199,9 +253,28 @@ mod tests {
         let limits = QueueSlotsLimits { endpoint_rows: 8, replica_rows: 32, ..LIMITS };
         let slots = QueueSlots::new(limits);
         for endpoint in 0..7 {
-            let taken = (0..100).take_while(|_| slots.take(SubscriptionKey(endpoint), 1)).count();
+            let taken = (0..100)
+                .take_while(|_| slots.take(&clinic(), SubscriptionKey(endpoint), 1))
+                .count();
             assert!(0 < taken, "endpoint {endpoint} finds room");
         }
-        assert!(0 < slots.free(SubscriptionKey(7)));
+        assert!(0 < slots.free(&clinic(), SubscriptionKey(7)));
+    }
+
+    #[test]
+    fn an_organization_leaves_room_for_others_however_many_endpoints_it_has() {
+        let limits = QueueSlotsLimits {
+            endpoint_rows: 1000,
+            endpoint_bytes: 100_000,
+            replica_rows: 4000,
+            replica_bytes: 1_000_000,
+        };
+        let slots = QueueSlots::new(limits);
+        for endpoint in 0..1000 {
+            while slots.take(&clinic(), SubscriptionKey(endpoint), 1) {}
+        }
+        assert_eq!(slots.waiting(), 3000, "its three quarters, and no more");
+        let lab = OrganizationId::stored("lab");
+        assert_eq!(slots.free(&lab, SubscriptionKey(1000)), 188, "a quarter of its 750");
     }
 }

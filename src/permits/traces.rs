@@ -48,11 +48,20 @@ fn held(places: &[(i64, usize)], endpoint: Option<i64>) -> (usize, usize) {
     (found.len(), found.iter().map(|place| place.1).sum())
 }
 
-/// What one endpoint may have: its limit, and a quarter of what is left.
-fn most(places: &[(i64, usize)]) -> (usize, usize) {
-    let (rows, bytes) = held(places, None);
-    let rows = (LIMITS.replica_rows.saturating_sub(rows)).div_ceil(4);
-    let bytes = (LIMITS.replica_bytes.saturating_sub(bytes)).div_ceil(4);
+fn organization(endpoint: i64) -> OrganizationId {
+    OrganizationId::stored(if endpoint % 2 == 0 { "even" } else { "odd" })
+}
+
+/// What one endpoint may have: its limit, and a quarter of what its organization may still
+/// have of its three quarters.
+fn most(places: &[(i64, usize)], endpoint: i64) -> (usize, usize) {
+    let (own, others): (Vec<_>, Vec<_>) =
+        places.iter().copied().partition(|place| place.0 % 2 == endpoint % 2);
+    let (own, others) = (held(&own, None), held(&others, None));
+    let rows = LIMITS.replica_rows.saturating_sub(others.0) / 4 * 3;
+    let bytes = LIMITS.replica_bytes.saturating_sub(others.1) / 4 * 3;
+    let rows = rows.saturating_sub(own.0).div_ceil(4);
+    let bytes = bytes.saturating_sub(own.1).div_ceil(4);
     (rows.min(LIMITS.endpoint_rows), bytes.min(LIMITS.endpoint_bytes))
 }
 
@@ -66,23 +75,23 @@ proptest! {
         for step in steps {
             match step {
                 Step::Take { endpoint, bytes } => {
-                    let ((rows, used), most) = (held(&places, Some(endpoint)), most(&places));
+                    let ((rows, used), most) = (held(&places, Some(endpoint)), most(&places, endpoint));
                     let fits = rows < most.0
                         && (rows == 0 || used + bytes <= most.1)
                         && held(&places, None).1 + bytes <= LIMITS.replica_bytes;
-                    prop_assert_eq!(slots.take(SubscriptionKey(endpoint), bytes), fits);
+                    prop_assert_eq!(slots.take(&organization(endpoint), SubscriptionKey(endpoint), bytes), fits);
                     places.extend(fits.then_some((endpoint, bytes)));
                 }
                 Step::PutAll { endpoint, bytes } => {
-                    let free = slots.free(SubscriptionKey(endpoint)).min(slots.free_in_all().0);
+                    let free = slots.free(&organization(endpoint), SubscriptionKey(endpoint)).min(slots.free_in_all().0);
                     for _ in 0..free {
-                        slots.put(SubscriptionKey(endpoint), bytes);
+                        slots.put(&organization(endpoint), SubscriptionKey(endpoint), bytes);
                         places.push((endpoint, bytes));
                     }
                 }
                 Step::GiveBack(which) if !places.is_empty() => {
                     let (endpoint, bytes) = places.swap_remove(which % places.len());
-                    slots.give_back(SubscriptionKey(endpoint), bytes);
+                    slots.give_back(&organization(endpoint), SubscriptionKey(endpoint), bytes);
                 }
                 Step::GiveBack(_) => {}
             }
@@ -94,13 +103,13 @@ proptest! {
             for endpoint in 0..ENDPOINTS {
                 let (rows, bytes) = held(&places, Some(endpoint));
                 prop_assert!(rows <= LIMITS.endpoint_rows);
-                let most = most(&places);
+                let most = most(&places, endpoint);
                 let free = if most.1 <= bytes { 0 } else { most.0.saturating_sub(rows) };
-                prop_assert_eq!(slots.free(SubscriptionKey(endpoint)), free);
+                prop_assert_eq!(slots.free(&organization(endpoint), SubscriptionKey(endpoint)), free);
             }
         }
         for (endpoint, bytes) in places {
-            slots.give_back(SubscriptionKey(endpoint), bytes);
+            slots.give_back(&organization(endpoint), SubscriptionKey(endpoint), bytes);
         }
         prop_assert_eq!(slots.free_in_all(), (LIMITS.replica_rows, LIMITS.replica_bytes));
     }

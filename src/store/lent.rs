@@ -190,9 +190,7 @@ fn by_code(code: &str) -> Fate {
         // idle_in_transaction_session_timeout, idle_session_timeout
         "25P03" | "57P05" => Fate::Close,
         // operator intervention but query_canceled, connection exceptions
-        _ if code.starts_with("57P") || code.starts_with("08") => {
-            Fate::CloseAll(Doubt::Closed)
-        }
+        _ if code.starts_with("57P") || code.starts_with("08") => Fate::CloseAll(Doubt::Closed),
         _ => Fate::Keep,
     }
 }

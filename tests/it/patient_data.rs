@@ -99,3 +99,17 @@ async fn refuse(service: &Service) {
         assert!(!format!("{refused:?}{details}").contains("Canary"), "{refused:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_leaves_no_core_dump_and_may_open_what_the_system_grants() {
+    let service = Service::start(Engine::sqlite()).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", service.id()));
+    let limits = limits.expect("it runs");
+    let of = |name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("the limit");
+        line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(of("Max core file size"), ["0", "0"]);
+    let files = of("Max open files");
+    assert_eq!(files[0], files[1], "soft and hard");
+}

@@ -44,8 +44,9 @@ async fn a_name_is_asked_for_fully_qualified_and_its_address_called() {
     let host = format!("host: hooks.example:{}\r\n", receiver.address.port());
     assert!(receiver.requests()[0].contains(&host));
     // The answer is kept: another connection asks nothing more.
-    egress.forget(crate::domain::id::SubscriptionKey(1));
-    egress.send(request(&target, PLENTY)).await;
+    let mut another = request(&target, PLENTY);
+    another.subscription = crate::domain::id::SubscriptionKey(2);
+    assert!(!egress.send(another).await.reused);
     let asked = asked.lock().expect("no panic").clone();
     assert_eq!(asked, ["hooks.example."; 2], "one for A, one for AAAA");
 }

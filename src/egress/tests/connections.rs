@@ -77,12 +77,24 @@ async fn subscriptions_do_not_share_connections_and_a_new_url_gets_its_own() {
 }
 
 #[tokio::test]
-async fn connections_of_a_forgotten_subscription_are_closed() {
+async fn where_too_many_wait_those_of_others_are_closed() {
     let receiver = Receiver::answering(OK).await;
-    let (egress, target) = (egress(), receiver.target());
-    egress.send(request(&target, PLENTY)).await;
-    egress.forget(SubscriptionKey(1));
-    assert!(!egress.send(request(&target, PLENTY)).await.reused);
+    let target = receiver.target();
+    let mut settings = loopback();
+    settings.idle_in_all_max = 2;
+    let egress = Egress::new(settings).expect("a room");
+    let of = |key| {
+        let mut request = request(&target, PLENTY);
+        request.subscription = SubscriptionKey(key);
+        egress.send(request)
+    };
+    for key in 1..=3 {
+        assert!(!of(key).await.reused);
+    }
+    assert!(of(3).await.reused, "the last one is kept");
+    let others = [of(1).await.reused, of(2).await.reused];
+    assert!(others.contains(&false), "one of the others was closed");
+    assert_eq!(receiver.connections(), 3 + others.iter().filter(|kept| !**kept).count());
 }
 
 #[tokio::test]

@@ -185,10 +185,9 @@ fn by_code(code: &str) -> Fate {
     match code {
         // read_only_sql_transaction: a failover has made the server a standby
         "25006" => Fate::CloseAll(Doubt::Closed),
-        // feature_not_supported: a migration has changed what a prepared `SELECT *` yields
-        "0A000" => Fate::Close,
-        // idle_in_transaction_session_timeout, idle_session_timeout
-        "25P03" | "57P05" => Fate::Close,
+        // idle_in_transaction_session_timeout, idle_session_timeout; feature_not_supported:
+        // a migration has changed what a prepared `SELECT *` yields
+        "25P03" | "57P05" | "0A000" => Fate::Close,
         // operator intervention but query_canceled, connection exceptions
         _ if code.starts_with("57P") || code.starts_with("08") => Fate::CloseAll(Doubt::Closed),
         _ => Fate::Keep,

@@ -1,7 +1,12 @@
-//! Promise: two servers never share a SQLite file.
+//! Promise: two servers never share a SQLite file, and a lock of another program keeps
+//! nobody waiting for long.
+
+use std::time::{Duration, Instant};
 
 use hookward::grpc::pb;
 use pb::delivery::State;
+use sea_orm::{ConnectOptions, ConnectionTrait, Database};
+use tonic::Code;
 
 use crate::harness::engine::Engine;
 use crate::harness::receiver::Receiver;
@@ -34,5 +39,41 @@ async fn the_lock_of_a_killed_server_is_free() {
         service.kill();
         service.restart().await;
     }
+    service.organization("clinic").publish("invoice.paid", "{}").await;
+}
+
+/// Two and a half seconds for the turn and as many for the lock, and half a second for a
+/// machine that runs many tests at once.
+const REFUSED: Duration = Duration::from_millis(5500);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_another_program_locks_out_are_refused_in_time() {
+    let engine = Engine::sqlite();
+    let service = Service::start(engine.clone()).await;
+    let clinic = service.organization("clinic");
+    let receiver = Receiver::answering([200]).await;
+    let subscription = clinic.subscribe(&receiver, "standard", "*").await;
+    let mut options = ConnectOptions::new(engine.url());
+    options.max_connections(1).sqlx_logging(false);
+    let other = Database::connect(options).await.expect("the file is there");
+    other.execute_unprepared("BEGIN IMMEDIATE").await.expect("nobody writes for long");
+
+    // One after the other, each of them in line behind those before it.
+    let calls = (0..6).map(|number| {
+        let (clinic, id) = (clinic.clone(), subscription.id.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(number * 200)).await;
+            let begun = Instant::now();
+            let answer = clinic.pause(&id).await;
+            (answer.map(drop), begun.elapsed())
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        let (answer, took) = call.await.expect("it does not panic");
+        let refused = answer.expect_err("nobody can write");
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+        assert!(took <= REFUSED, "refused after {took:?}");
+    }
+    other.execute_unprepared("COMMIT").await.expect("it holds the lock");
     service.organization("clinic").publish("invoice.paid", "{}").await;
 }

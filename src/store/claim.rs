@@ -7,11 +7,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, QueryResult, Value};
+use sea_orm::{ConnectionTrait, Value};
 
 use super::engine::column;
 use super::link::Transaction;
-use super::replica::number;
+use super::pick::Picked;
 use super::{Fence, Store, StoreError};
 use crate::domain::delivery::{DeadReason, DeliveryState};
 use crate::domain::event::Event;
@@ -72,50 +72,6 @@ const WAITING: &str = "
          WHERE d.owner = 0 AND d.subscription_key = waiting.subscription) AS due_at
     FROM waiting WHERE subscription IS NOT NULL";
 
-/// Most rows of one subscription that a claim takes.
-pub const CLAIM_ROWS: u32 = 1024;
-
-/// Claims up to `$4[i]` due rows of each subscription `$3[i]`.
-///
-/// - `me` is the fence.
-/// - `LATERAL … LIMIT` makes it fair: each subscription's rows come off its own range of
-///   `due_waiting`, so a long backlog of one costs the others nothing.
-/// - The inner `LIMIT` says the same again as a number ([`CLAIM_ROWS`]): of one that it does
-///   not know, PostgreSQL believes that a tenth of the backlog is wanted, and sorts it all.
-/// - `SKIP LOCKED`: replicas that ask at once get different rows, and nobody waits.
-/// - The rows are found again by their place (`ctid`), which nobody can change while they
-///   are locked. By their key, PostgreSQL would read the whole backlog to join it.
-/// - `claim + 1` is the fence within one incarnation.
-const CLAIM_POSTGRES: &str = "
-    WITH me AS MATERIALIZED (
-        SELECT 1 FROM replica WHERE number = $1 AND incarnation = $2 FOR KEY SHARE
-    ),
-    picked AS MATERIALIZED (
-        SELECT d.place
-        FROM me, unnest($3::int8[], $4::int8[]) wanted (subscription, rows)
-        CROSS JOIN LATERAL (
-            SELECT place FROM (
-                SELECT ctid AS place FROM due
-                WHERE owner = 0 AND subscription_key = wanted.subscription AND due_at <= {now}
-                ORDER BY due_at LIMIT {most}
-                FOR UPDATE SKIP LOCKED
-            ) oldest LIMIT wanted.rows
-        ) d
-    )
-    UPDATE due SET owner = $2, claim = due.claim + 1
-    WHERE due.ctid = ANY (ARRAY(SELECT place FROM picked))
-    RETURNING due.subscription_key, due.event_key, due.claim, due.attempts, due.takeovers,
-        due.last_chance, due.due_at";
-
-/// The same for one subscription. SQLite has one writer, so there is nothing to skip.
-const CLAIM_SQLITE: &str = "
-    UPDATE due SET owner = $1, claim = claim + 1
-    WHERE subscription_key = $2 AND event_key IN (
-        SELECT event_key FROM due
-        WHERE owner = 0 AND subscription_key = $2 AND due_at <= {now}
-        ORDER BY due_at LIMIT $3)
-    RETURNING subscription_key, event_key, claim, attempts, takeovers, last_chance, due_at";
-
 impl Store {
     /// The subscriptions that have unclaimed deliveries.
     ///
@@ -135,7 +91,7 @@ impl Store {
     }
 
     /// Claims due deliveries, at most so many of each subscription (never more than
-    /// [`CLAIM_ROWS`]), oldest due first,
+    /// [`CLAIM_ROWS`](super::CLAIM_ROWS)), oldest due first,
     /// and loads payloads of at most `bytes_max` (one delivery, if it is larger). An
     /// empty list means that nothing is due.
     ///
@@ -149,107 +105,68 @@ impl Store {
         wanted: &[(SubscriptionKey, u32)],
         bytes_max: u64,
     ) -> Result<Vec<Claim>, StoreError> {
-        let mut rows = if self.is_shared() {
-            let subscriptions: Vec<i64> = wanted.iter().map(|(key, _)| key.0).collect();
-            let rows: Vec<i64> = wanted.iter().map(|(_, rows)| i64::from(*rows)).collect();
-            let values = vec![
-                number(fence).into(),
-                fence.incarnation.into(),
-                subscriptions.into(),
-                rows.into(),
-            ];
-            let sql = CLAIM_POSTGRES.replace("{most}", &CLAIM_ROWS.to_string());
-            self.write().query_all_raw(self.statement(&sql, values)).await?
-        } else {
-            let transaction = self.begin().await?;
-            self.hold(&transaction, fence).await?;
-            let mut rows = Vec::new();
-            for (key, limit) in wanted {
-                let values = vec![fence.incarnation.into(), key.0.into(), (*limit).into()];
-                rows.extend(transaction.query_all_raw(self.statement(CLAIM_SQLITE, values)).await?);
-            }
-            transaction.commit().await?;
-            rows
-        };
-        by_age(&mut rows)?;
-        let mut keys = self.within_bytes(fence, wanted, &mut rows, bytes_max).await?;
+        let picked = self.pick(fence, wanted).await?;
+        let picked = self.within_bytes(fence, wanted, picked, bytes_max).await?;
+        let mut keys: Vec<EventKey> = picked.iter().map(|one| one.delivery.event).collect();
         keys.sort_unstable();
         keys.dedup();
         let events = self.events_by_keys(&keys).await?.into_iter();
         let events: HashMap<EventKey, Arc<Event>> =
             events.map(|event| (event.summary.key, Arc::new(event))).collect();
-        let mut claims = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let key = EventKey(column(row, "event_key")?);
-            // An event without a row was purged: its claim is released by the comparison.
-            let Some(event) = events.get(&key) else { continue };
-            claims.push(Claim {
+        // An event without a row was purged: its claim is released by the comparison.
+        let claim = |one: Picked| {
+            events.get(&one.delivery.event).map(|event| Claim {
                 event: Arc::clone(event),
-                subscription: SubscriptionKey(column(row, "subscription_key")?),
+                subscription: one.delivery.subscription,
                 fence,
-                number: column(row, "claim")?,
-                attempts: small(row, "attempts")?,
-                takeovers: small(row, "takeovers")?,
-                last_chance: column(row, "last_chance")?,
-            });
-        }
-        Ok(claims)
+                number: one.number,
+                attempts: one.attempts,
+                takeovers: one.takeovers,
+                last_chance: one.last_chance,
+            })
+        };
+        Ok(picked.into_iter().filter_map(claim).collect())
     }
 
-    /// Gives back what would load more than `bytes_max`; the events of the rest. The
-    /// `wanted` subscriptions take turns, so that large payloads of one leave room for
-    /// another's.
+    /// Gives back what would load more than `bytes_max`, and keeps the rest. The `wanted`
+    /// subscriptions take turns, so that large payloads of one leave room for another's.
     async fn within_bytes(
         &self,
         fence: Fence,
         wanted: &[(SubscriptionKey, u32)],
-        rows: &mut Vec<QueryResult>,
+        picked: Vec<Picked>,
         bytes_max: u64,
-    ) -> Result<Vec<EventKey>, StoreError> {
-        let mut keys = Vec::with_capacity(rows.len());
-        for row in rows.iter() {
-            keys.push(EventKey(column(row, "event_key")?));
-        }
+    ) -> Result<Vec<Picked>, StoreError> {
         // What goes to many subscriptions is asked for once.
-        let mut events = keys.clone();
+        let mut events: Vec<i64> = picked.iter().map(|one| one.delivery.event.0).collect();
         events.sort_unstable();
         events.dedup();
         let mut sizes: HashMap<i64, i64> = HashMap::with_capacity(events.len());
         for chunk in events.chunks(1000) {
+            let (list, values) = self.among(0, chunk.iter().copied());
             let sql = format!(
                 "SELECT key, payload_bytes + length(attributes) AS bytes FROM event
-                 WHERE key IN ({})",
-                Store::list(chunk.len())
+                 WHERE key IN ({list})"
             );
-            let values = chunk.iter().map(|key| key.0.into()).collect();
             for row in self.read().query_all_raw(self.statement(&sql, values)).await? {
                 let bytes: i32 = column(&row, "bytes")?;
                 sizes.insert(column(&row, "key")?, i64::from(bytes));
             }
         }
-        let mut loads = Vec::with_capacity(rows.len());
-        for (row, key) in rows.iter().zip(&keys) {
-            let subscription = SubscriptionKey(column(row, "subscription_key")?);
-            loads.push((subscription, sizes.get(&key.0).copied().unwrap_or_default()));
-        }
+        let load = |one: &Picked| {
+            let bytes = sizes.get(&one.delivery.event.0).copied().unwrap_or_default();
+            (one.delivery.subscription, bytes)
+        };
+        let loads: Vec<_> = picked.iter().map(load).collect();
         let keep = in_turn(wanted, &loads, i64::try_from(bytes_max).unwrap_or(i64::MAX));
-        let (mut kept, mut over) = (Vec::with_capacity(rows.len()), Vec::new());
-        for (row, keep) in rows.drain(..).zip(&keep) {
-            if *keep {
-                kept.push(row);
-                continue;
-            }
-            let subscription = SubscriptionKey(column(&row, "subscription_key")?);
-            let event = EventKey(column(&row, "event_key")?);
-            over.push((DeliveryKey { event, subscription }, column(&row, "claim")?));
-        }
-        *rows = kept;
+        let mut keep = keep.into_iter();
+        let (kept, over): (Vec<Picked>, Vec<Picked>) =
+            picked.into_iter().partition(|_| keep.next().unwrap_or_default());
         if !over.is_empty() {
+            let over: Vec<_> = over.iter().map(|one| (one.delivery, one.number)).collect();
             self.disown(fence, &over).await?;
         }
-        let mut kept = keep.into_iter();
-        keys.retain(|_| kept.next().unwrap_or_default());
-        Ok(keys)
+        Ok(kept)
     }
 
     /// The deliveries that this replica has a claim on in `due`.
@@ -393,23 +310,4 @@ fn in_turn(
         turns.push_back(key);
     }
     keep
-}
-
-/// Oldest due first: `RETURNING` has an order of its own, and what is queued first is
-/// sent first.
-fn by_age(rows: &mut Vec<QueryResult>) -> Result<(), StoreError> {
-    let mut aged = Vec::with_capacity(rows.len());
-    for row in rows.drain(..) {
-        let age: (i64, i64) = (column(&row, "due_at")?, column(&row, "event_key")?);
-        aged.push((age, row));
-    }
-    aged.sort_unstable_by_key(|(age, _)| *age);
-    rows.extend(aged.into_iter().map(|(_, row)| row));
-    Ok(())
-}
-
-/// A count in an int2 of PostgreSQL or an INTEGER of SQLite.
-fn small(row: &QueryResult, name: &'static str) -> Result<u32, StoreError> {
-    let number: i16 = column(row, name)?;
-    u32::try_from(number).map_err(|_| StoreError::Corrupt(name))
 }

@@ -297,8 +297,9 @@ impl Store {
         self.hold_alone(&transaction, fence, floor).await?;
         let mut stored = Vec::new();
         for chunk in events.chunks(500) {
-            let keys: Vec<Value> = chunk.iter().map(|row| row.event.summary.key.0.into()).collect();
-            let sql = format!("SELECT key FROM event WHERE key IN ({})", Store::list(keys.len()));
+            let keys = chunk.iter().map(|row| row.event.summary.key.0);
+            let (list, keys) = self.among(0, keys);
+            let sql = format!("SELECT key FROM event WHERE key IN ({list})");
             for row in transaction.query_all_raw(self.statement(&sql, keys)).await? {
                 stored.push(EventKey(column(&row, "key")?));
             }
@@ -316,23 +317,6 @@ impl Store {
         self.insert_due(&transaction, &deliveries, 0, 0).await?;
         transaction.commit().await?;
         Ok(stored)
-    }
-
-    /// `$1, $2, …`, for statements of varying length.
-    pub(super) fn list(count: usize) -> String {
-        Store::list_from(0, count)
-    }
-
-    /// As [`Store::list`], behind `before` other values.
-    pub(super) fn list_from(before: usize, count: usize) -> String {
-        let one = |number| format!("${number}");
-        (before + 1..=before + count).map(one).collect::<Vec<_>>().join(", ")
-    }
-
-    /// `VALUES ($1, $2), …`
-    pub(super) fn pairs(count: usize) -> String {
-        let pair = |number: usize| format!("({})", Store::list_from(2 * number, 2));
-        format!("VALUES {}", (0..count).map(pair).collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -305,12 +305,12 @@ impl Store {
         let mut events: Vec<i64> = keys.iter().map(|key| key.event.0).collect();
         events.sort_unstable();
         events.dedup();
+        let (list, keys) = self.among(1, events);
         let sql = format!(
-            "SELECT {DELIVERED_EVENT} FROM event WHERE organization_id = $1 AND key IN ({})",
-            Store::list_from(1, events.len())
+            "SELECT {DELIVERED_EVENT} FROM event WHERE organization_id = $1 AND key IN ({list})"
         );
         let mut values = vec![organization.as_str().into()];
-        values.extend(events.into_iter().map(Value::from));
+        values.extend(keys);
         let mut found = HashMap::new();
         for row in connection.query_all_raw(self.statement(&sql, values)).await? {
             let targets = row::unpack(&column::<Vec<u8>>(&row, "targets")?);

@@ -17,7 +17,7 @@ const NOW_SQLITE: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";
 
 /// Sizes of SQLite's statements over many rows: every number up to 255 is a sum of a few,
 /// so few statements are prepared and few are sent.
-pub(super) const ROWS: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
+const ROWS: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
 
 /// Most rows that SQLite takes in one statement of its own. Every statement there is a
 /// trip to the connection's thread and back, so a small group is one trip and not five;
@@ -86,6 +86,49 @@ impl Store {
         let values = rows.into_iter().flatten().chain(more).collect();
         Ok(self.write().execute_raw(self.statement(&sql, values)).await?.rows_affected())
     }
+}
+
+impl Store {
+    /// What stands in `IN ({})` for any number of keys, behind `before` other values, and
+    /// the values for it. One text serves many numbers, so that few statements are parsed,
+    /// planned and kept: SQLite takes the keys as one JSON array; on PostgreSQL the last one
+    /// is repeated up to a power of two, since partitions are left out of the search only
+    /// for keys that are values of their own.
+    pub(super) fn among(
+        &self,
+        before: usize,
+        keys: impl IntoIterator<Item = i64>,
+    ) -> (String, Vec<Value>) {
+        let mut keys: Vec<i64> = keys.into_iter().collect();
+        if keys.is_empty() {
+            return ("NULL".to_owned(), Vec::new());
+        }
+        if !self.is_shared() {
+            let list = format!("SELECT value FROM json_each(${})", before + 1);
+            return (list, vec![json(&keys).into()]);
+        }
+        if let Some(&last) = keys.last() {
+            keys.resize(keys.len().next_power_of_two(), last);
+        }
+        (Store::list_from(before, keys.len()), keys.into_iter().map(Value::from).collect())
+    }
+
+    /// `$1, $2, …` behind `before` other values.
+    pub(super) fn list_from(before: usize, count: usize) -> String {
+        let one = |number| format!("${number}");
+        (before + 1..=before + count).map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    /// `VALUES ($1, $2), …`
+    pub(super) fn pairs(count: usize) -> String {
+        let pair = |number: usize| format!("({})", Store::list_from(2 * number, 2));
+        format!("VALUES {}", (0..count).map(pair).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Numbers as a JSON array, which SQLite takes apart with `json_each`.
+pub(super) fn json(numbers: &[i64]) -> String {
+    serde_json::to_string(numbers).expect("numbers are JSON")
 }
 
 /// `VALUES (?, ?), (?, ?)` for `rows` of `columns`.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult, Value};
+use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult};
 
 use super::engine::column;
 use super::entity::{event, event_key};
@@ -16,8 +16,11 @@ use crate::domain::timestamp::Timestamp;
 const SCAN_MAX: usize = 10_000;
 /// Most bytes of payload in one page; one event may be larger.
 const PAGE_BYTES_MAX: u64 = 2 << 20;
-/// Rows asked for at a time.
+/// Rows asked for at a time; of events without payload, fewer while it is not known that
+/// they are small: attributes can be a quarter of a MiB.
 const CHUNK: usize = 500;
+const CHUNK_FIRST: usize = 64;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// How far a key's time may lie from its event's publish time: a clock that steps
 /// back leaves keys ahead of it.
@@ -138,10 +141,14 @@ impl Store {
         let mut page = EventPage { events: Vec::new(), next: None };
         let mut bytes = 0;
         let mut scanned = 0;
+        let mut rows = CHUNK_FIRST.min(limit + 1);
         while page.next.is_none() {
-            let chunk = self.event_chunk(organization, filter.floor(), below).await?;
+            let chunk = self.event_chunk(organization, filter.floor(), below, rows).await?;
             scanned += chunk.len();
-            let is_last = chunk.len() < CHUNK;
+            let is_last = chunk.len() < rows;
+            if chunk.iter().map(Event::weight).sum::<usize>() < CHUNK_BYTES {
+                rows = CHUNK.min(4 * rows);
+            }
             for event in chunk {
                 let summary = &event.summary;
                 if filter.holds(summary) {
@@ -180,8 +187,8 @@ impl Store {
     pub async fn events_by_keys(&self, keys: &[EventKey]) -> Result<Vec<Event>, StoreError> {
         let mut events = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(CHUNK) {
-            let sql = format!("SELECT * FROM event WHERE key IN ({})", Store::list(chunk.len()));
-            let values = chunk.iter().map(|key| Value::from(key.0)).collect();
+            let (list, values) = self.among(0, chunk.iter().map(|key| key.0));
+            let sql = format!("SELECT * FROM event WHERE key IN ({list})");
             for found in self.read().query_all_raw(self.statement(&sql, values)).await? {
                 events.push(self.read_event(&found)?);
             }
@@ -189,16 +196,17 @@ impl Store {
         Ok(events)
     }
 
-    /// The newest events with keys from `floor` to below `below`.
+    /// The newest events with keys from `floor` to below `below`, at most so many.
     async fn event_chunk(
         &self,
         organization: &OrganizationId,
         floor: EventKey,
         below: EventKey,
+        rows: usize,
     ) -> Result<Vec<Event>, StoreError> {
         let sql = format!(
             "SELECT {EVENT} FROM event WHERE organization_id = $1 AND key < $2 AND key >= $3
-             ORDER BY key DESC LIMIT {CHUNK}"
+             ORDER BY key DESC LIMIT {rows}"
         );
         let values = vec![organization.as_str().into(), below.0.into(), floor.0.into()];
         let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
@@ -207,9 +215,8 @@ impl Store {
 
     async fn add_payloads(&self, events: &mut [Event]) -> Result<(), StoreError> {
         for chunk in events.chunks_mut(CHUNK) {
-            let list = Store::list(chunk.len());
+            let (list, values) = self.among(0, chunk.iter().map(|event| event.summary.key.0));
             let sql = format!("SELECT key, payload FROM event WHERE key IN ({list})");
-            let values = chunk.iter().map(|event| Value::from(event.summary.key.0)).collect();
             let mut payloads = HashMap::new();
             for found in self.read().query_all_raw(self.statement(&sql, values)).await? {
                 let payload: Option<Vec<u8>> = column(&found, "payload")?;

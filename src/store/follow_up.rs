@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
-use super::engine::{ROWS, column};
+use super::engine::{column, json};
 use super::link::Transaction;
 use super::settle::keys;
 use super::{Fence, Next, Settlement, Store, StoreError};
@@ -25,7 +25,7 @@ const END_POSTGRES: &str = "
 /// drains from a backlog has in common.
 const END_SQLITE: &str = "
     DELETE FROM due WHERE subscription_key = $1 AND claim = $2 AND owner = $3
-      AND event_key IN ({events})";
+      AND event_key IN (SELECT value FROM json_each($4))";
 /// Which of them it were. Asked only where something hangs on it: each row of an answer
 /// costs about as much as its deletion.
 const ENDED: &str = " RETURNING due.subscription_key, due.event_key, due.claim";
@@ -49,7 +49,7 @@ const RELEASE_POSTGRES: &str = "
       AND due.owner = $4";
 const RELEASE_SQLITE: &str = "
     UPDATE due SET owner = 0 WHERE subscription_key = $1 AND claim = $2 AND owner = $3
-      AND event_key IN ({events})";
+      AND event_key IN (SELECT value FROM json_each($4))";
 
 /// Puts deliveries in line that their commit had claimed. One that was cancelled
 /// meanwhile stays so: the events' rows, locked before this, hold off a cancellation
@@ -144,7 +144,7 @@ impl Store {
         Ok(())
     }
 
-    /// Runs one of the statements over `{events}` for every claim; its answers.
+    /// Runs one of the statements over `$4` for every claim; its answers.
     async fn each_sqlite(
         &self,
         transaction: &Transaction,
@@ -152,22 +152,19 @@ impl Store {
         claims: impl Iterator<Item = (DeliveryKey, i32)>,
         sql: &str,
     ) -> Result<Vec<QueryResult>, StoreError> {
-        let mut alike: BTreeMap<(SubscriptionKey, i32), Vec<EventKey>> = BTreeMap::new();
+        let mut alike: BTreeMap<(SubscriptionKey, i32), Vec<i64>> = BTreeMap::new();
         for (delivery, claim) in claims {
-            alike.entry((delivery.subscription, claim)).or_default().push(delivery.event);
+            alike.entry((delivery.subscription, claim)).or_default().push(delivery.event.0);
         }
         let mut rows = Vec::new();
         for ((subscription, claim), events) in alike {
-            let mut left = events.as_slice();
-            while let Some(size) = ROWS.into_iter().find(|size| *size <= left.len()) {
-                let (chunk, rest) = left.split_at(size);
-                left = rest;
-                let sql = sql.replace("{events}", &Store::list_from(3, size));
-                let mut values: Vec<Value> =
-                    vec![subscription.0.into(), claim.into(), fence.incarnation.into()];
-                values.extend(chunk.iter().map(|event| Value::from(event.0)));
-                rows.extend(transaction.query_all_raw(self.statement(&sql, values)).await?);
-            }
+            let values = vec![
+                subscription.0.into(),
+                claim.into(),
+                fence.incarnation.into(),
+                json(&events).into(),
+            ];
+            rows.extend(transaction.query_all_raw(self.statement(sql, values)).await?);
         }
         Ok(rows)
     }

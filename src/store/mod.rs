@@ -25,6 +25,7 @@ mod link;
 mod migrations;
 mod open;
 mod partition;
+mod pick;
 mod replica;
 mod request_log;
 mod routing;
@@ -43,12 +44,13 @@ use std::sync::Arc;
 
 use sea_orm::DbBackend;
 
-pub use self::claim::{CLAIM_ROWS, Claim, Waiting};
+pub use self::claim::{Claim, Waiting};
 pub use self::commit::{Commit, Committed, NewEventRow, Published};
 pub use self::delivery_list::{DeliveryFilter, DeliveryPage};
 pub use self::error::StoreError;
 pub use self::event::{EventFilter, EventPage};
 pub use self::open::{Settings, Target};
+pub use self::pick::CLAIM_ROWS;
 pub use self::replica::{Fence, Heartbeat, Registered, Replica};
 pub use self::request_log::{Answer, RequestRecord};
 pub use self::routing::{Routed, RoutingChanges};

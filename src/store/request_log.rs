@@ -49,6 +49,13 @@ const LOOK_UP: &str = "
     SELECT request_hash, response, secret_key, create_time, {now} AS now
     FROM request_log WHERE organization_id = $1 AND request_id = $2";
 const FORGET: &str = "DELETE FROM request_log WHERE organization_id = $1 AND request_id = $2";
+/// The oldest answers that are older than `$1`, about `$2` of them: writes that last keep
+/// others waiting.
+const PURGE: &str = "
+    DELETE FROM request_log WHERE create_time < {now} - $1 AND create_time <= (
+        SELECT max(create_time) FROM (
+            SELECT create_time FROM request_log ORDER BY create_time LIMIT $2) oldest)";
+const PURGED_AT_ONCE: u32 = 1000;
 
 impl Store {
     /// Deletes the answers that nobody can ask for any more; how many.
@@ -57,9 +64,15 @@ impl Store {
     ///
     /// [`StoreError::Unavailable`].
     pub async fn purge_request_log(&self) -> Result<u64, StoreError> {
-        let sql = "DELETE FROM request_log WHERE create_time < {now} - $1";
-        let statement = self.statement(sql, vec![micros(KEPT).into()]);
-        Ok(self.write().execute_raw(statement).await?.rows_affected())
+        let mut purged = 0;
+        loop {
+            let values = vec![micros(KEPT).into(), i64::from(PURGED_AT_ONCE).into()];
+            let portion = self.write().execute_raw(self.statement(PURGE, values)).await?;
+            purged += portion.rows_affected();
+            if portion.rows_affected() < PURGED_AT_ONCE.into() {
+                return Ok(purged);
+            }
+        }
     }
 
     /// The answer to `request` if it was made before. Forgets one that is too old.

@@ -4,25 +4,31 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::egress::IDLE_IN_ALL_MAX;
 
-/// Files that a busy process has open at once: connections that are kept, those of
-/// requests under way and of callers, the database's, and some to spare.
-const OPEN_FILES: u64 = 2 * IDLE_IN_ALL_MAX as u64;
+/// Open files beside the connections to receivers: those of callers, the database's, and
+/// some to spare.
+const OTHER_FILES: usize = 1024;
 
 /// Takes as many open files as the system grants, since the usual 1024 is meant for
 /// programs that use `select`, and forbids core dumps: memory holds patient data and
-/// secrets.
-pub(super) fn set() {
+/// secrets. Tells how many connections to receivers may be kept beside `in_flight`
+/// requests: half of the files at most, so that there are some for everything else.
+pub(super) fn set(in_flight: usize) -> usize {
     let files = getrlimit(Resource::Nofile);
     // Whoever may not raise it runs with what there is.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files });
-    if let Some(granted) = getrlimit(Resource::Nofile).current.filter(|most| *most < OPEN_FILES) {
+    // None: as many as one likes.
+    let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let granted = usize::try_from(granted).unwrap_or(usize::MAX);
+    let wanted = in_flight.saturating_add(IDLE_IN_ALL_MAX + OTHER_FILES);
+    if granted < wanted {
         tracing::warn!(
             granted,
-            wanted = OPEN_FILES,
+            wanted,
             "few files may be open at once; raise the hard limit (ulimit -Hn, LimitNOFILE)"
         );
     }
     if setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_err() {
         tracing::warn!("core dumps cannot be forbidden; switch them off where this runs");
     }
+    IDLE_IN_ALL_MAX.min(granted / 2)
 }

@@ -22,10 +22,10 @@ const INTERRUPTED: i32 = 130;
 /// # Errors
 ///
 /// When it cannot start.
-pub async fn serve(settings: Settings) -> Result<(), Failure> {
+pub async fn serve(mut settings: Settings) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let telemetry = Telemetry::start(&settings.telemetry)?;
-    process_limits::set();
+    settings.egress.idle_in_all_max = process_limits::set(settings.in_flight.replica);
     let served = serve_until(settings, &mut signals).await;
     tokio::select! {
         () = telemetry.flush() => {}

@@ -1,6 +1,6 @@
 //! The task that claims what is due.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::circuit::{endpoint, rows_max};
 use super::{Dispatcher, Parts};
-use crate::domain::id::SubscriptionKey;
+use crate::domain::id::{OrganizationId, SubscriptionKey};
 use crate::permits::{Admission, Endpoint};
 use crate::routing::{Route, Standing};
 use crate::store::{DueListener, StoreError, Waiting};
@@ -104,10 +104,15 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     due.rotate_left(start);
     let (rows_free, bytes_left) = parts.slots.free_in_all();
     let mut rows_left = rows_free.div_ceil(SHARE).min(CLAIM_ROWS_MAX);
+    let mut given: HashMap<OrganizationId, usize> = HashMap::new();
     let mut room = |(route, rows_max): &(Arc<Route>, usize)| {
-        let free = parts.slots.worthwhile(&route.subscription.organization, route.key());
+        let organization = &route.subscription.organization;
+        let given = given.entry(organization.clone()).or_default();
+        let free = parts.slots.free_of(organization).saturating_sub(*given);
+        let free = parts.slots.worthwhile(organization, route.key()).min(free);
         let rows = free.min(*rows_max).min(rows_left);
         rows_left -= rows;
+        *given += rows;
         (0 < rows).then(|| (route.key(), u32::try_from(rows).unwrap_or(u32::MAX)))
     };
     let wanted: Vec<_> = due.iter().filter_map(&mut room).take(SUBSCRIPTIONS_MAX).collect();

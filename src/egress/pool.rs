@@ -5,7 +5,6 @@
 //! connection can mislead nobody else.
 
 use std::collections::HashMap;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -24,6 +23,8 @@ use super::target::Target;
 
 /// Time between two sweeps; a connection may outstay its idle time by this.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Where too many wait, those that have waited for this part of the longest time make room.
+const WHILE: u32 = 16;
 
 pub(super) struct Pool {
     state: Mutex<State>,
@@ -35,10 +36,11 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
-    /// Of each subscription, the one that has waited longest first.
-    idle: HashMap<SubscriptionKey, VecDeque<Idle>>,
+    idle: HashMap<SubscriptionKey, Vec<Idle>>,
     /// How many wait.
     count: usize,
+    /// When room was made for others.
+    made_room: Option<Instant>,
     /// Whether the sweep's task lives; it ends when there is nothing to sweep.
     swept: bool,
 }
@@ -63,7 +65,7 @@ impl Pool {
         let mut state = self.lock();
         let state = &mut *state;
         let waiting = state.idle.get_mut(&subscription)?;
-        while let Some(idle) = waiting.pop_back() {
+        while let Some(idle) = waiting.pop() {
             state.count -= 1;
             // One to another target: the subscription's URL has changed.
             let fits = self.fresh(&idle, now)
@@ -76,20 +78,23 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose last answer has ended. Where too many wait, another is
-    /// closed for it: of all, this one was used last.
+    /// Keeps a connection whose last answer has ended. Where too many wait, those that
+    /// have waited for a while are closed for it; if none has, this one is.
     pub(super) fn put(self: &Arc<Self>, subscription: SubscriptionKey, connection: Connection) {
-        let idle = Idle { connection, since: Instant::now() };
+        let now = Instant::now();
         let mut state = self.lock();
+        if self.in_all_max <= state.count {
+            self.make_room(&mut state, now);
+        }
+        if self.in_all_max <= state.count {
+            return;
+        }
         let waiting = state.idle.entry(subscription).or_default();
         if IDLE_PER_SUBSCRIPTION_MAX <= waiting.len() {
             return;
         }
-        waiting.push_back(idle);
+        waiting.push(Idle { connection, since: now });
         state.count += 1;
-        if self.in_all_max < state.count {
-            state.close_one(subscription);
-        }
         if !std::mem::replace(&mut state.swept, true) {
             let every = self.idle_max.min(SWEEP_EVERY);
             tokio::spawn(sweep_until_empty(Arc::downgrade(self), every));
@@ -100,13 +105,20 @@ impl Pool {
     fn sweep(&self) -> bool {
         let now = Instant::now();
         let mut state = self.lock();
-        state.idle.retain(|_, waiting| {
-            waiting.retain(|idle| self.fresh(idle, now) && !idle.connection.sender.is_closed());
-            !waiting.is_empty()
-        });
-        state.count = state.idle.values().map(VecDeque::len).sum();
+        state.retain(|idle| self.fresh(idle, now) && !idle.connection.sender.is_closed());
         state.swept = !state.idle.is_empty();
         state.swept
+    }
+
+    /// Closes what has waited for the [`WHILE`]-th part of the longest time. Not more often
+    /// than that, since it looks at all.
+    fn make_room(&self, state: &mut State, now: Instant) {
+        let a_while = self.idle_max / WHILE;
+        if state.made_room.is_some_and(|last| now.duration_since(last) < a_while) {
+            return;
+        }
+        state.made_room = Some(now);
+        state.retain(|idle| now.duration_since(idle.since) < a_while);
     }
 
     fn fresh(&self, idle: &Idle, now: Instant) -> bool {
@@ -121,14 +133,12 @@ impl Pool {
 }
 
 impl State {
-    /// Closes a connection of another subscription, or of this one where no other has any:
-    /// the one that has waited longest there.
-    fn close_one(&mut self, subscription: SubscriptionKey) {
-        let other =
-            self.idle.iter().find(|(key, waiting)| **key != subscription && !waiting.is_empty());
-        let from = other.map_or(subscription, |(key, _)| *key);
-        let closed = self.idle.get_mut(&from).and_then(VecDeque::pop_front);
-        self.count -= usize::from(closed.is_some());
+    fn retain(&mut self, keep: impl Fn(&Idle) -> bool) {
+        self.idle.retain(|_, waiting| {
+            waiting.retain(&keep);
+            !waiting.is_empty()
+        });
+        self.count = self.idle.values().map(Vec::len).sum();
     }
 }
 

@@ -62,12 +62,12 @@ impl QueueSlots {
         bytes: usize,
     ) -> bool {
         let mut taken = self.taken();
-        let one = taken.by(endpoint);
-        let most = self.most(&taken, organization);
-        // An empty queue takes any one payload, however large.
-        let fits = (one.rows == 0 || one.bytes + bytes <= most.bytes)
-            && one.rows < most.rows
-            && taken.all.bytes + bytes <= self.limits.replica_bytes;
+        let (one, left) = (taken.by(endpoint), self.left(&taken, organization));
+        let most = self.most(left);
+        // An empty queue takes any one payload that its organization has room for.
+        let fits = one.rows < most.rows
+            && bytes <= left.bytes
+            && (one.rows == 0 || one.bytes + bytes <= most.bytes);
         if fits {
             taken.add(organization, endpoint, bytes);
         }
@@ -93,7 +93,7 @@ impl QueueSlots {
     #[must_use]
     pub fn free(&self, organization: &OrganizationId, endpoint: SubscriptionKey) -> usize {
         let taken = self.taken();
-        let (one, most) = (taken.by(endpoint), self.most(&taken, organization));
+        let (one, most) = (taken.by(endpoint), self.most(self.left(&taken, organization)));
         if most.bytes <= one.bytes {
             return 0;
         }
@@ -106,8 +106,14 @@ impl QueueSlots {
     #[must_use]
     pub fn worthwhile(&self, organization: &OrganizationId, endpoint: SubscriptionKey) -> usize {
         let free = self.free(organization, endpoint);
-        let most = self.most(&self.taken(), organization).rows;
+        let most = self.most(self.left(&self.taken(), organization)).rows;
         if free < most.div_ceil(SHARE) { 0 } else { free }
+    }
+
+    /// Places that are free for all endpoints of `organization` together.
+    #[must_use]
+    pub fn free_of(&self, organization: &OrganizationId) -> usize {
+        self.left(&self.taken(), organization).rows
     }
 
     /// Whether anything waits for `endpoint` in memory.
@@ -124,21 +130,31 @@ impl QueueSlots {
         (rows, self.limits.replica_bytes.saturating_sub(all.bytes))
     }
 
-    /// What one endpoint may have now: its own limit, and no more than a quarter of what
-    /// is left for its organization, so that however many endpoints hang, the next one
-    /// finds room. A quarter of everything is out of an organization's reach: so is
-    /// what others need, however many endpoints it has.
-    fn most(&self, taken: &Taken, organization: &OrganizationId) -> Use {
-        let limits = self.limits;
+    /// What `organization` may have more: what is left of its three quarters, if there is
+    /// as much. A quarter of everything is out of its reach, however many endpoints it has;
+    /// what others take of the rest costs it no more than that.
+    fn left(&self, taken: &Taken, organization: &OrganizationId) -> Use {
         let own = taken.organizations.get(organization).copied().unwrap_or_default();
-        let share = |limit: usize, all: usize, own: usize| {
-            let others = all.saturating_sub(own);
-            let reach = limit.saturating_sub(others) / SHARE * (SHARE - 1);
-            reach.saturating_sub(own).div_ceil(SHARE)
+        let left = |limit: usize, all: usize, own: usize| {
+            let reach = limit / SHARE * (SHARE - 1);
+            reach.saturating_sub(own).min(limit.saturating_sub(all))
         };
-        let rows = share(limits.replica_rows, taken.all.rows, own.rows);
-        let bytes = share(limits.replica_bytes, taken.all.bytes, own.bytes);
-        Use { rows: limits.endpoint_rows.min(rows), bytes: limits.endpoint_bytes.min(bytes) }
+        let limits = self.limits;
+        Use {
+            rows: left(limits.replica_rows, taken.all.rows, own.rows),
+            bytes: left(limits.replica_bytes, taken.all.bytes, own.bytes),
+        }
+    }
+
+    /// What one endpoint may have now: its own limit, and no more than a quarter of what is
+    /// left for its organization, so that however many endpoints hang, the next one finds
+    /// room.
+    fn most(&self, left: Use) -> Use {
+        let limits = self.limits;
+        Use {
+            rows: limits.endpoint_rows.min(left.rows.div_ceil(SHARE)),
+            bytes: limits.endpoint_bytes.min(left.bytes.div_ceil(SHARE)),
+        }
     }
 
     /// Deliveries that wait in memory.
@@ -275,6 +291,30 @@ mod tests {
         }
         assert_eq!(slots.waiting(), 3000, "its three quarters, and no more");
         let lab = OrganizationId::stored("lab");
-        assert_eq!(slots.free(&lab, SubscriptionKey(1000)), 188, "a quarter of its 750");
+        assert_eq!(slots.free(&lab, SubscriptionKey(1000)), 250, "a quarter of what is left");
+    }
+
+    #[test]
+    fn what_others_take_leaves_an_organization_its_own() {
+        let limits = QueueSlotsLimits { endpoint_rows: 1000, replica_rows: 4000, ..LIMITS };
+        let limits =
+            QueueSlotsLimits { endpoint_bytes: 100_000, replica_bytes: 1_000_000, ..limits };
+        let slots = QueueSlots::new(limits);
+        for endpoint in 0..12 {
+            while slots.take(&clinic(), SubscriptionKey(endpoint), 1) {}
+        }
+        let lab = OrganizationId::stored("lab");
+        while slots.take(&lab, SubscriptionKey(100), 1) {}
+        assert!(0 < slots.free(&clinic(), SubscriptionKey(200)), "the next endpoint finds room");
+    }
+
+    #[test]
+    fn one_large_payload_for_each_of_many_endpoints_leaves_room_for_others() {
+        let limits = QueueSlotsLimits { replica_bytes: 4000, ..LIMITS };
+        let slots = QueueSlots::new(limits);
+        let taken =
+            (0..50).filter(|endpoint| slots.take(&clinic(), SubscriptionKey(*endpoint), 100));
+        assert_eq!(taken.count(), 30, "three quarters of 4,000 bytes");
+        assert!(slots.take(&OrganizationId::stored("lab"), SubscriptionKey(100), 100));
     }
 }

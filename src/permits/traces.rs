@@ -52,17 +52,21 @@ fn organization(endpoint: i64) -> OrganizationId {
     OrganizationId::stored(if endpoint % 2 == 0 { "even" } else { "odd" })
 }
 
-/// What one endpoint may have: its limit, and a quarter of what its organization may still
-/// have of its three quarters.
+/// What the organization of an endpoint may have more: of its three quarters, if there is
+/// as much.
+fn left(places: &[(i64, usize)], endpoint: i64) -> (usize, usize) {
+    let own: Vec<_> = places.iter().copied().filter(|one| one.0 % 2 == endpoint % 2).collect();
+    let (own, all) = (held(&own, None), held(places, None));
+    let rows = (LIMITS.replica_rows / 4 * 3).saturating_sub(own.0);
+    let bytes = (LIMITS.replica_bytes / 4 * 3).saturating_sub(own.1);
+    let rows = rows.min(LIMITS.replica_rows - all.0);
+    (rows, bytes.min(LIMITS.replica_bytes.saturating_sub(all.1)))
+}
+
+/// What one endpoint may have: its limit, and a quarter of what is left for its organization.
 fn most(places: &[(i64, usize)], endpoint: i64) -> (usize, usize) {
-    let (own, others): (Vec<_>, Vec<_>) =
-        places.iter().copied().partition(|place| place.0 % 2 == endpoint % 2);
-    let (own, others) = (held(&own, None), held(&others, None));
-    let rows = LIMITS.replica_rows.saturating_sub(others.0) / 4 * 3;
-    let bytes = LIMITS.replica_bytes.saturating_sub(others.1) / 4 * 3;
-    let rows = rows.saturating_sub(own.0).div_ceil(4);
-    let bytes = bytes.saturating_sub(own.1).div_ceil(4);
-    (rows.min(LIMITS.endpoint_rows), bytes.min(LIMITS.endpoint_bytes))
+    let (rows, bytes) = left(places, endpoint);
+    (rows.div_ceil(4).min(LIMITS.endpoint_rows), bytes.div_ceil(4).min(LIMITS.endpoint_bytes))
 }
 
 proptest! {
@@ -78,7 +82,7 @@ proptest! {
                     let ((rows, used), most) = (held(&places, Some(endpoint)), most(&places, endpoint));
                     let fits = rows < most.0
                         && (rows == 0 || used + bytes <= most.1)
-                        && held(&places, None).1 + bytes <= LIMITS.replica_bytes;
+                        && bytes <= left(&places, endpoint).1;
                     prop_assert_eq!(slots.take(&organization(endpoint), SubscriptionKey(endpoint), bytes), fits);
                     places.extend(fits.then_some((endpoint, bytes)));
                 }

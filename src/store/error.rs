@@ -74,7 +74,9 @@ fn from_driver(error: &sqlx::Error) -> StoreError {
         }
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt("row"),
         sqlx::Error::PoolTimedOut => StoreError::Unavailable("no free connection".into()),
-        sqlx::Error::Io(error) if error.kind() == ErrorKind::TimedOut => {
+        sqlx::Error::Io(error)
+            if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Interrupted) =>
+        {
             StoreError::Unavailable("no answer in time".into())
         }
         sqlx::Error::Io(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {

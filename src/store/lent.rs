@@ -173,10 +173,12 @@ fn fate(error: &sqlx::Error) -> Fate {
         | sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::ColumnNotFound(_)
         | sqlx::Error::Decode(_) => Fate::Keep,
-        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-            Fate::CloseAll(Doubt::Silent)
-        }
-        sqlx::Error::Io(_) => Fate::CloseAll(Doubt::Closed),
+        sqlx::Error::Io(error) => match error.kind() {
+            io::ErrorKind::TimedOut => Fate::CloseAll(Doubt::Silent),
+            // The server was seen at work on it to the end.
+            io::ErrorKind::Interrupted => Fate::Close,
+            _ => Fate::CloseAll(Doubt::Closed),
+        },
         _ => Fate::Close,
     }
 }
@@ -210,5 +212,6 @@ mod tests {
         let io = |kind: io::ErrorKind| fate(&sqlx::Error::Io(kind.into()));
         assert_eq!(io(io::ErrorKind::ConnectionReset), Fate::CloseAll(Doubt::Closed));
         assert_eq!(io(io::ErrorKind::TimedOut), Fate::CloseAll(Doubt::Silent));
+        assert_eq!(io(io::ErrorKind::Interrupted), Fate::Close);
     }
 }

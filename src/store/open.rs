@@ -75,9 +75,9 @@ const SQLITE_CALLERS: u32 = 3;
 /// How long another program's lock on the file is waited for. A caller can wait for twice
 /// as long: first for its turn.
 const SQLITE_LOCKED: Duration = Duration::from_millis(2500);
-/// How long a statement waits for its turn on the connection that writes: for one that
-/// waits for a lock, and not for several in a row, or a call would outlast its caller.
-const SQLITE_TURN: Duration = SQLITE_LOCKED;
+/// How long a statement waits for its turn on a connection: for one other that waits for a
+/// lock, and not for several in a row, or a call would outlast its caller.
+const SQLITE_TURN: Duration = Duration::from_millis(2750);
 
 impl Store {
     /// Brings the database to this version, and tells how many migrations that took.

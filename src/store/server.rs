@@ -29,7 +29,8 @@ const SILENCE: Duration = Duration::from_millis(1250);
 /// How much longer one is waited for once another connection that is as old fell silent,
 /// even if the server works on it: its answer would come the same way.
 const DOUBTED: Duration = Duration::from_millis(100);
-/// Longest statement. The server ends one itself a second earlier.
+/// Longest statement. The server ends one itself a second earlier, unless it waits for a
+/// standby to have its commit.
 const LONGEST: Duration = Duration::from_secs(11);
 /// What a look at the server shows is good for this long.
 const LOOK_LASTS: Duration = Duration::from_millis(250);
@@ -143,7 +144,6 @@ impl Server {
 
     /// In as few round trips as can be: a slow network costs each of them.
     async fn open(&self) -> Result<Session, sqlx::Error> {
-        let generation = self.generation.borrow().now;
         let mut connection = PgConnection::connect_with(&self.options).await?;
         let sql = "SELECT pg_backend_pid() AS backend,
             current_setting('transaction_read_only')::bool AS read_only";
@@ -154,6 +154,8 @@ impl Server {
             return Err(sqlx::Error::Io(io::ErrorKind::ReadOnlyFilesystem.into()));
         }
         let backend = row.try_get("backend")?;
+        // Only now: it has proved that the server is there.
+        let generation = self.generation.borrow().now;
         Ok(Session { connection, backend, generation, opened: Instant::now() })
     }
 
@@ -200,15 +202,15 @@ impl Server {
     }
 
     /// Waits for the `answer` to a statement that `backend` is to execute, over a connection
-    /// of this `generation`. A statement
-    /// that is merely slow is waited for, since it may have been done all the same; one
-    /// that the server does not know of, or that no server can be asked about, is given
-    /// up soon.
+    /// of this `generation`. A statement that is merely slow is waited for, since it may
+    /// have been done all the same. Given up soon is one that the server does not know of,
+    /// or that no server can be asked about, and one whose connection is as old as another
+    /// that has fallen silent.
     ///
     /// # Errors
     ///
-    /// Those of `answer`; an input and output error of the kind `TimedOut` when it was
-    /// given up: it may still be executed.
+    /// Those of `answer`; when it was given up, an input and output error of the kind
+    /// `TimedOut`, or `Interrupted` after [`LONGEST`]: it may still be executed.
     pub(super) async fn answered<T>(
         &self,
         (backend, generation): (i32, u64),
@@ -232,8 +234,12 @@ impl Server {
             if at_work == Ok(true) {
                 heard = Instant::now();
             }
-            if SILENCE <= heard.elapsed() || LONGEST <= began.elapsed() {
+            if SILENCE <= heard.elapsed() {
                 return Err(silent());
+            }
+            if LONGEST <= began.elapsed() {
+                // Nobody knows how long; and it says nothing about other connections.
+                return Err(sqlx::Error::Io(io::ErrorKind::Interrupted.into()));
             }
             let left = SILENCE.saturating_sub(heard.elapsed());
             tokio::select! {
@@ -255,8 +261,10 @@ impl Server {
 
     /// Whether the server works on the statement that `backend` was sent at `since`.
     async fn is_at_work(&self, backend: i32, since: Instant) -> bool {
+        let asked = Instant::now();
         let mut look = self.look.lock().await;
-        let good = |look: &Look| since <= look.began && look.began.elapsed() < LOOK_LASTS;
+        // One that began while this waited for it is as good as one of its own.
+        let good = |look: &Look| since <= look.began && asked <= look.began + LOOK_LASTS;
         if let Some(look) = look.as_ref().filter(|look| good(look)) {
             return look.at_work.contains(&backend);
         }

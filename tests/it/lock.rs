@@ -42,8 +42,8 @@ async fn the_lock_of_a_killed_server_is_free() {
     service.organization("clinic").publish("invoice.paid", "{}").await;
 }
 
-/// Two and a half seconds for the turn and as many for the lock, and half a second for a
-/// machine that runs many tests at once.
+/// 2.75 seconds for the turn and 2.5 for the lock, and some for a machine that runs many
+/// tests at once.
 const REFUSED: Duration = Duration::from_millis(5500);
 
 #[tokio::test(flavor = "multi_thread")]

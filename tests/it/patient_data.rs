@@ -2,6 +2,10 @@
 //! authorised reads: nowhere else. Canaries are sent through every way that an event can
 //! go; then everything that the server says is searched for them.
 
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
 use hookward::grpc::pb;
 use pb::delivery::State;
 use pb::event::Payload;
@@ -100,16 +104,28 @@ async fn refuse(service: &Service) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_process_leaves_no_core_dump_and_may_open_what_the_system_grants() {
-    let service = Service::start(Engine::sqlite()).await;
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", service.id()));
-    let limits = limits.expect("it runs");
+#[test]
+fn a_process_leaves_no_core_dump_and_may_open_what_the_system_grants() {
+    let engine = Engine::sqlite();
+    let mut server = Command::new("sh")
+        .args(["-c", r#"ulimit -Sn 256; exec "$0" "$@""#, env!("CARGO_BIN_EXE_hookward"), "serve"])
+        .args(["--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["--database-url", engine.url()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    let mut line = String::new();
+    let stdout = server.stdout.take().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut line).expect("it says where it is");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("it runs");
+    server.kill().expect("it is our child");
+    server.wait().expect("it is our child");
     let of = |name: &str| {
         let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("the limit");
         line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(of("Max core file size"), ["0", "0"]);
     let files = of("Max open files");
+    assert_ne!(files[0], "256", "as many as the shell left it");
     assert_eq!(files[0], files[1], "soft and hard");
 }

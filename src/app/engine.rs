@@ -94,7 +94,7 @@ impl Engine {
         };
         let slots = QueueSlots::new(if settings.dispatches { SLOTS } else { NO_SLOTS });
         let circuits = Circuits::default();
-        let (intake, jobs) = Intake::new(settings.intake, metrics.clone());
+        let (intake, jobs) = Intake::new(settings.intake, slots.clone(), metrics.clone());
         let (claims, committed) = mpsc::unbounded_channel();
         let due = Arc::new(Notify::new());
         let batcher = Batcher {

@@ -24,10 +24,14 @@ use crate::domain::event::NewEvent;
 use crate::domain::event_rules::content_hash;
 use crate::domain::id::EventKey;
 use crate::metrics::{Metrics, Refusal};
+use crate::permits::QueueSlots;
 use crate::store::Claim;
 
 /// Most deliveries that one request may make.
 pub const DELIVERIES_MAX: usize = 20_000;
+/// How much later a publisher is let in whose organization is pressed: see
+/// [`QueueSlots::is_pressed`].
+const PRESSED_WAIT: Duration = Duration::from_millis(50);
 /// How long a caller should wait before it tries again after a refusal.
 const RETRY_IN: Duration = Duration::from_millis(200);
 
@@ -48,6 +52,7 @@ pub struct Intake {
     bytes: Arc<Semaphore>,
     admission: Arc<Admission>,
     jobs: mpsc::UnboundedSender<Job>,
+    slots: QueueSlots,
     metrics: Metrics,
     settings: Settings,
 }
@@ -116,7 +121,7 @@ struct Job {
 impl Intake {
     /// A door and the queue behind it; [`Batcher::run`] serves the queue.
     #[must_use]
-    pub fn new(settings: Settings, metrics: Metrics) -> (Intake, Jobs) {
+    pub fn new(settings: Settings, slots: QueueSlots, metrics: Metrics) -> (Intake, Jobs) {
         let (jobs, queue) = mpsc::unbounded_channel();
         let admission = Arc::new(Admission::new(settings.queue_events as usize));
         let intake = Intake {
@@ -124,6 +129,7 @@ impl Intake {
             bytes: Arc::new(Semaphore::new(settings.queue_bytes as usize)),
             admission: Arc::clone(&admission),
             jobs,
+            slots,
             metrics,
             settings,
         };
@@ -152,6 +158,9 @@ impl Intake {
         &self,
         events: Vec<NewEvent>,
     ) -> Result<Vec<PublishedEvent>, PublishError> {
+        if events.first().is_some_and(|event| self.slots.is_pressed(&event.organization)) {
+            tokio::time::sleep(PRESSED_WAIT).await;
+        }
         let bytes: usize = events.iter().map(NewEvent::weight).sum();
         let places = self.take_places(events.len(), bytes)?;
         let hash = |event: &NewEvent| event.id.as_ref().map(|_| content_hash(event));

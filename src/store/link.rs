@@ -60,9 +60,14 @@ impl Link {
                 Ok(Transaction::Sqlite(file.judge(begun)?, file.clone()))
             }
             Link::Postgres(server, side) => {
+                // Planned each time, for the tables as they are: a plan that was made and
+                // kept while `due` was empty joins by reading all of it.
                 let sql = match purpose {
-                    Purpose::Writing => "BEGIN",
-                    Purpose::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                    Purpose::Writing => "BEGIN; SET LOCAL plan_cache_mode = force_custom_plan",
+                    Purpose::Snapshot => {
+                        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+                         SET LOCAL plan_cache_mode = force_custom_plan"
+                    }
                 };
                 let mut lent = server.lend(*side).await.map_err(failed)?;
                 lent.begin(sql).await.map_err(failed)?;

@@ -31,6 +31,7 @@ mod overload;
 mod paging;
 mod patient_data;
 mod pause;
+mod query_plans;
 mod reflection_health;
 mod refusals;
 mod refusals_of_events;

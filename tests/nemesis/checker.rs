@@ -173,7 +173,9 @@ fn duplicates(book: &Book, deliveries: &Deliveries<'_>, replicas: usize, finding
             let explains = |window: &Window| {
                 let concerned =
                     window.slot.is_none() || first.slot.is_none() || window.slot == first.slot;
-                let after = window.to.is_none_or(|to| answered <= to);
+                // A slow receiver answers a process that is dead, maybe after all is well again.
+                let under_way = first.at <= window.from;
+                let after = under_way || window.to.is_none_or(|to| answered <= to);
                 window.loses && concerned && after && window.from <= again.at
             };
             // Of several, the one that the outcome was lost in, or next to.

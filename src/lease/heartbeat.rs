@@ -20,12 +20,21 @@ pub async fn keep(lease: Lease, store: Store, metrics: Metrics, stop: Cancellati
             () = stop.cancelled() => return,
             _ = rhythm.tick() => {}
         }
-        beat(&lease, &store, &mut session).await;
+        let began = Instant::now();
+        let mut beaten = beat(&lease, &store, &mut session).await;
+        if beaten.is_err() && began.elapsed() < every {
+            // The session may have been ended, and its lock with it: others would soon take
+            // this replica for dead.
+            beaten = beat(&lease, &store, &mut session).await;
+        }
+        if let Err(error) = beaten {
+            tracing::warn!(%error, "heartbeat failed");
+        }
         metrics.clock_skew(lease.clock_skew_micros());
     }
 }
 
-async fn beat(lease: &Lease, store: &Store, session: &mut LeaseSession) {
+async fn beat(lease: &Lease, store: &Store, session: &mut LeaseSession) -> Result<(), StoreError> {
     let sent = Instant::now();
     let low_key = lease.low_key();
     match store.heartbeat(session, lease.fence(), low_key).await {
@@ -33,14 +42,16 @@ async fn beat(lease: &Lease, store: &Store, session: &mut LeaseSession) {
         Err(StoreError::Fenced) => {
             tracing::warn!("another replica has taken this one over; registering anew");
             if let Err(error) = start_over(lease, store).await {
-                return tracing::warn!(%error, "cannot register");
+                tracing::warn!(%error, "cannot register");
+                return Ok(());
             }
         }
-        Err(error) => return tracing::warn!(%error, "heartbeat failed"),
+        Err(error) => return Err(error),
     }
     if let Err(error) = store.hold_session(session, lease.fence()).await {
         tracing::warn!(%error, "no crash hint; a crash is noticed later");
     }
+    Ok(())
 }
 
 async fn start_over(lease: &Lease, store: &Store) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::faults::Fault;
 use crate::figure::{Figure, Value};
 use crate::ledger::{Book, Event, Fate, Known, Request, Window};
 use crate::target::{Target, Targets};
@@ -174,9 +175,11 @@ fn duplicates(book: &Book, deliveries: &Deliveries<'_>, replicas: usize, finding
                 let concerned =
                     window.slot.is_none() || first.slot.is_none() || window.slot == first.slot;
                 // A slow receiver answers a process that is dead, maybe after all is well again.
-                let under_way = first.at <= window.from;
-                let after = under_way || window.to.is_none_or(|to| answered <= to);
-                window.loses && concerned && after && window.from <= again.at
+                let was_killed = matches!(window.fault, Fault::Kill | Fault::KillAll)
+                    && first.at <= window.from
+                    && window.from <= answered;
+                let in_time = was_killed || window.to.is_none_or(|to| answered <= to);
+                window.loses && concerned && in_time && window.from <= again.at
             };
             // Of several, the one that the outcome was lost in, or next to.
             let age = |window: usize| book.windows[window].from.saturating_duration_since(answered);
@@ -189,11 +192,13 @@ fn duplicates(book: &Book, deliveries: &Deliveries<'_>, replicas: usize, finding
             }
             findings.unexplained_of.push((*event, *target));
             findings.unexplained.push(format!(
-                "{} at target {target}: again after {:?}, sent first by {:?} and then by {:?}",
+                "{} at target {target}: answered by {:?} after {:?}, again by {:?} {:?} later; {}",
                 book.events[*event].id,
-                again.at - answered,
                 first.slot,
+                answered - first.at,
                 again.slot,
+                again.at - answered,
+                nearest(&book.windows, first.at),
             ));
         }
     }
@@ -203,6 +208,21 @@ fn duplicates(book: &Book, deliveries: &Deliveries<'_>, replicas: usize, finding
             Again { window: window.clone(), count, most: UNRECORDED_MAX * concerned, oldest };
         findings.again.push(again);
     }
+}
+
+/// The last window that began before `at` or within two seconds of it, for people.
+fn nearest(windows: &[Window], at: Instant) -> String {
+    let about = at + Duration::from_secs(2);
+    let Some(window) = windows.iter().rev().find(|window| window.loses && window.from <= about)
+    else {
+        return "no fault before it".into();
+    };
+    let relative = |time: Instant| match time.checked_duration_since(at) {
+        Some(later) => format!("{later:?} after it was sent"),
+        None => format!("{:?} before it was sent", at - time),
+    };
+    let to = window.to.map_or_else(|| "never".into(), relative);
+    format!("{} began {} and ended {to}", window.fault.name(), relative(window.from))
 }
 
 /// Requests during a pause, after a deletion, and retries before their time.

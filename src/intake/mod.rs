@@ -22,16 +22,16 @@ pub use self::batcher::Batcher;
 
 use crate::domain::event::NewEvent;
 use crate::domain::event_rules::content_hash;
-use crate::domain::id::EventKey;
+use crate::domain::id::{EventKey, OrganizationId};
 use crate::metrics::{Metrics, Refusal};
 use crate::permits::QueueSlots;
 use crate::store::Claim;
 
 /// Most deliveries that one request may make.
 pub const DELIVERIES_MAX: usize = 20_000;
-/// How much later a publisher is let in whose organization is pressed: see
-/// [`QueueSlots::is_pressed`].
-const PRESSED_WAIT: Duration = Duration::from_millis(50);
+/// The n-th part of the bytes that may wait to be committed may wait to join them
+/// ([`QueueSlots::delay`]). Who finds no room there joins at once.
+const HELD_BACK: u32 = 4;
 /// How long a caller should wait before it tries again after a refusal.
 const RETRY_IN: Duration = Duration::from_millis(200);
 
@@ -50,6 +50,8 @@ pub struct Settings {
 pub struct Intake {
     events: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    /// Payload bytes that wait to join the queue.
+    held_back: Arc<Semaphore>,
     admission: Arc<Admission>,
     jobs: mpsc::UnboundedSender<Job>,
     slots: QueueSlots,
@@ -127,6 +129,7 @@ impl Intake {
         let intake = Intake {
             events: Arc::new(Semaphore::new(settings.queue_events as usize)),
             bytes: Arc::new(Semaphore::new(settings.queue_bytes as usize)),
+            held_back: Arc::new(Semaphore::new((settings.queue_bytes / HELD_BACK) as usize)),
             admission: Arc::clone(&admission),
             jobs,
             slots,
@@ -158,10 +161,10 @@ impl Intake {
         &self,
         events: Vec<NewEvent>,
     ) -> Result<Vec<PublishedEvent>, PublishError> {
-        if events.first().is_some_and(|event| self.slots.is_pressed(&event.organization)) {
-            tokio::time::sleep(PRESSED_WAIT).await;
-        }
         let bytes: usize = events.iter().map(NewEvent::weight).sum();
+        if let Some(first) = events.first() {
+            self.hold_back(&first.organization, bytes).await;
+        }
         let places = self.take_places(events.len(), bytes)?;
         let hash = |event: &NewEvent| event.id.as_ref().map(|_| content_hash(event));
         let hashes = events.iter().map(hash).collect();
@@ -171,6 +174,15 @@ impl Intake {
         let job = Job { events, hashes, answer, came, span, _places: places };
         self.jobs.send(job).map_err(|_| PublishError::ShuttingDown)?;
         answered.await.unwrap_or(Err(PublishError::ShuttingDown))
+    }
+
+    /// Lets an organization's publishers come later, while they outrun its receivers.
+    async fn hold_back(&self, organization: &OrganizationId, bytes: usize) {
+        let Some(delay) = self.slots.delay(organization) else { return };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if let Ok(_room) = self.held_back.try_acquire_many(bytes) {
+            tokio::time::sleep(delay).await;
+        }
     }
 
     fn take_places(

@@ -6,6 +6,7 @@ mod breaker;
 mod breaker_tests;
 mod circuits;
 mod in_flight;
+mod pressure;
 mod queue_slots;
 #[cfg(test)]
 mod traces;

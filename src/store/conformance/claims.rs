@@ -1,7 +1,7 @@
 //! Claims and take-overs: one owner at a time, and a dead one loses everything.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::ConnectionTrait;
 
@@ -18,6 +18,7 @@ on_both_engines! {
     a_claim_takes_the_oldest_of_each_subscription_up_to_its_share,
     a_dead_replica_loses_everything_it_held_and_can_write_no_more,
     a_replica_that_shows_life_is_not_taken_over,
+    a_session_that_was_cut_off_does_not_pass_for_life,
     what_was_settled_is_not_taken_over,
     a_claim_that_was_given_back_cannot_be_settled_by_its_first_owner,
     a_spilled_delivery_is_settled_like_any_claimed_one,
@@ -120,6 +121,39 @@ async fn a_replica_that_shows_life_is_not_taken_over(store: Store) {
     world.execute("UPDATE replica SET heartbeat_at = heartbeat_at + 1", vec![]).await;
     assert_eq!(world.store.take_over(&seen).await.expect("answers"), None);
     assert_eq!(world.store.replicas().await.expect("tells").len(), 1);
+}
+
+async fn a_session_that_was_cut_off_does_not_pass_for_life(store: Store) {
+    let world = World::new(store).await;
+    let beat = async |session: &mut LeaseSession| {
+        world.store.heartbeat(session, world.fence, EventKey(0)).await?;
+        world.store.hold_session(session, world.fence).await
+    };
+    let is_held = async || world.store.replicas().await.expect("tells")[0].session_held;
+    let mut cut_off = LeaseSession::default();
+    beat(&mut cut_off).await.expect("beats");
+    assert_eq!(is_held().await, world.store.is_shared());
+    if !world.store.is_shared() {
+        return;
+    }
+    // PostgreSQL does not know that nobody speaks over it any more.
+    let mut session = LeaseSession::default();
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let _ = beat(&mut session).await;
+        if world.store.heartbeat(&mut cut_off, world.fence, EventKey(0)).await.is_err() {
+            break;
+        }
+        assert!(Instant::now() < end, "it is ended");
+    }
+    drop(cut_off);
+    while beat(&mut session).await.is_err() || !is_held().await {
+        assert!(Instant::now() < end, "the new one holds the lock");
+    }
+    drop(session);
+    while is_held().await {
+        assert!(Instant::now() < end, "with its end the lock is gone");
+    }
 }
 
 async fn what_was_settled_is_not_taken_over(store: Store) {

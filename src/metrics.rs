@@ -115,6 +115,7 @@ struct Times {
     attempt_labels: [[KeyValue; 1]; AttemptResult::ALL.len()],
     first_attempt_delay: Histogram<f64>,
     delivered_delay: Histogram<f64>,
+    publish_held_back: Histogram<f64>,
     commit: Histogram<f64>,
     commit_events: Histogram<u64>,
     settle: Histogram<f64>,
@@ -170,6 +171,11 @@ impl Metrics {
     /// A request of which nothing was stored.
     pub fn publish_refused(&self, reason: Refusal) {
         add(&self.values().publish_refused[reason as usize], 1);
+    }
+
+    /// A request waited so long because its organization's publishers outrun a receiver.
+    pub fn publish_held_back(&self, delay: Duration) {
+        self.inner.times.publish_held_back.record(delay.as_secs_f64(), &[]);
     }
 
     /// One commit of the intake.

@@ -181,6 +181,7 @@ impl Intake {
         let Some(delay) = self.slots.delay(organization) else { return };
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         if let Ok(_room) = self.held_back.try_acquire_many(bytes) {
+            self.metrics.publish_held_back(delay);
             tokio::time::sleep(delay).await;
         }
     }

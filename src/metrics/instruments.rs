@@ -54,6 +54,11 @@ impl Times {
                 "Time from publish to the receiver's success",
                 &DELIVERED_SECONDS,
             ),
+            publish_held_back: seconds(
+                "hookward_publish_held_back_seconds",
+                "Time that publish requests waited because publishers outrun the sending",
+                &SECONDS,
+            ),
             commit: seconds(
                 "hookward_commit_duration_seconds",
                 "Duration of the commits of published events",

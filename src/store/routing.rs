@@ -41,7 +41,8 @@ impl Store {
         column(&row, "version")
     }
 
-    /// The subscriptions that changed after `version` (0: all of them).
+    /// The subscriptions that changed after `version`; 0: all of them but deleted ones,
+    /// which an empty table need not forget.
     ///
     /// The clock is read before the rows: a change between the two is in the rows,
     /// and the table says that it is older than it is. Such a table is brought up to
@@ -52,10 +53,12 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn routing_changes(&self, version: i64) -> Result<RoutingChanges, StoreError> {
         let now = self.routing_version().await?;
-        let rows = subscription::Entity::find()
-            .filter(subscription::Column::RoutingVersion.gt(version))
-            .all(self.read())
-            .await?;
+        let mut wanted =
+            subscription::Entity::find().filter(subscription::Column::RoutingVersion.gt(version));
+        if version == 0 {
+            wanted = wanted.filter(subscription::Column::Deleted.eq(false));
+        }
+        let rows = wanted.all(self.read()).await?;
         let mut changed = Vec::with_capacity(rows.len());
         for chunk in rows.chunks(500) {
             let keys = chunk.iter().map(|row| row.key);

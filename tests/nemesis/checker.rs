@@ -172,8 +172,13 @@ fn duplicates(book: &Book, deliveries: &Deliveries<'_>, replicas: usize, finding
             // It was sent again because of what began before the repetition, and whoever
             // sent it first had not recorded the outcome by then.
             let explains = |window: &Window| {
-                let concerned =
-                    window.slot.is_none() || first.slot.is_none() || window.slot == first.slot;
+                // One that thaws goes on with the request that it was about to write, which
+                // another has sent in the meantime.
+                let thawed = window.fault == Fault::Freeze && window.slot == again.slot;
+                let concerned = window.slot.is_none()
+                    || first.slot.is_none()
+                    || window.slot == first.slot
+                    || thawed;
                 // A slow receiver answers a process that is dead, maybe after all is well again.
                 let was_killed = matches!(window.fault, Fault::Kill | Fault::KillAll)
                     && first.at <= window.from

@@ -139,7 +139,8 @@ async fn carry(
     state: &mut watch::Receiver<State>,
     age: u64,
 ) -> io::Result<Ended> {
-    let mut buffer = vec![0; 16 * 1024];
+    // All that has arrived is one read, so that a late link is not a narrow one besides.
+    let mut buffer = vec![0; 1024 * 1024];
     loop {
         let count = tokio::select! {
             count = from.read(&mut buffer) => count,

@@ -140,6 +140,8 @@ async fn what_is_deleted_is_gone_for_readers_and_told_to_routers(store: Store) {
     assert_eq!(told.version, made.version + 1);
     let [one] = told.changed.as_slice() else { panic!("one change: {told:?}") };
     assert!(one.deleted && one.subscription.key == made.key);
+    let told = store.routing_changes(0).await.expect("tells");
+    assert!(told.changed.is_empty(), "who begins has nothing to forget");
 }
 
 async fn a_thousand_is_enough(store: Store) {

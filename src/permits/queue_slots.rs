@@ -86,8 +86,7 @@ impl QueueSlots {
         if fits {
             taken.add(organization, endpoint, bytes);
         }
-        let is_long = most.rows <= LONG * one.rows || most.bytes <= LONG * one.bytes;
-        taken.want(organization, endpoint, is_long);
+        taken.want(organization, endpoint, most);
         fits
     }
 
@@ -198,12 +197,20 @@ impl Taken {
         self.endpoints.get(&endpoint).map(|line| line.waits).unwrap_or_default()
     }
 
-    /// Publishers wanted a place for `endpoint`.
-    fn want(&mut self, organization: &OrganizationId, endpoint: SubscriptionKey, is_long: bool) {
+    /// Publishers wanted a place for `endpoint`, which may have `most`.
+    fn want(&mut self, organization: &OrganizationId, endpoint: SubscriptionKey, most: Use) {
         let Some(line) = self.endpoints.get_mut(&endpoint) else { return };
         line.watch.want();
-        if is_long && line.watch.is_outrun(Instant::now()) {
-            self.delays.grow(organization, Instant::now());
+        let waits = line.waits;
+        if waits.rows * LONG < most.rows && waits.bytes * LONG < most.bytes {
+            return;
+        }
+        // Of large payloads, fewer are too many.
+        let share = most.bytes / LONG * waits.rows / waits.bytes.max(1);
+        let excess = waits.rows.saturating_sub((most.rows / LONG).min(share));
+        let now = Instant::now();
+        if let Some(length) = line.watch.outrun_for(excess, now) {
+            self.delays.extend(organization, length, now);
         }
     }
 

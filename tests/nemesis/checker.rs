@@ -19,6 +19,8 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(2);
 const QUIET_AFTER: Duration = Duration::from_millis(1100);
 /// Receivers' and senders' clocks may be this far apart in what is a wait.
 const WAIT_SLACK: Duration = Duration::from_millis(5);
+/// What a process wrote before it was killed is read by then; nothing starts again sooner.
+const IN_TRANSIT: Duration = Duration::from_millis(100);
 
 /// What the ledger says.
 #[derive(Default)]
@@ -181,7 +183,7 @@ fn duplicates(book: &Book, deliveries: &Deliveries<'_>, replicas: usize, finding
                     || thawed;
                 // A slow receiver answers a process that is dead, maybe after all is well again.
                 let was_killed = matches!(window.fault, Fault::Kill | Fault::KillAll)
-                    && first.at <= window.from
+                    && first.at <= window.from + IN_TRANSIT
                     && window.from <= answered;
                 let in_time = was_killed || window.to.is_none_or(|to| answered <= to);
                 window.loses && concerned && in_time && window.from <= again.at

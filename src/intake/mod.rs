@@ -32,6 +32,8 @@ pub const DELIVERIES_MAX: usize = 20_000;
 /// The n-th part of the bytes that may wait to be committed may wait to join them
 /// ([`QueueSlots::delay`]). Who finds no room there joins at once.
 const HELD_BACK: u32 = 4;
+/// What an event takes there besides its payload, and more: empty ones fill memory too.
+const HELD_EVENT_BYTES: usize = 1024;
 /// How long a caller should wait before it tries again after a refusal.
 const RETRY_IN: Duration = Duration::from_millis(200);
 
@@ -163,6 +165,7 @@ impl Intake {
     ) -> Result<Vec<PublishedEvent>, PublishError> {
         let bytes: usize = events.iter().map(NewEvent::weight).sum();
         if let Some(first) = events.first() {
+            let bytes = bytes + HELD_EVENT_BYTES * events.len();
             self.hold_back(&first.organization, bytes).await;
         }
         let places = self.take_places(events.len(), bytes)?;
@@ -180,6 +183,7 @@ impl Intake {
     async fn hold_back(&self, organization: &OrganizationId, bytes: usize) {
         let Some(delay) = self.slots.delay(organization) else { return };
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // Without room it is let in at once: nothing waits here without a bound.
         if let Ok(_room) = self.held_back.try_acquire_many(bytes) {
             self.metrics.publish_held_back(delay);
             tokio::time::sleep(delay).await;

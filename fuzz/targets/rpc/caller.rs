@@ -9,6 +9,7 @@ use pb::delivery_service_client::DeliveryServiceClient;
 use pb::event_service_client::EventServiceClient;
 use pb::event_type_service_client::EventTypeServiceClient;
 use pb::subscription_service_client::SubscriptionServiceClient;
+use prost::Message;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt;
@@ -17,6 +18,11 @@ use super::call::{Call, Draft, EventDraft, Filter, Method, Payload, Switch, Text
 
 /// Longest call on a machine that does other things as well.
 const CALL_MAX: Duration = Duration::from_secs(10);
+
+/// Largest request that may be answered, and largest that every method reads: one of
+/// publish has no more than the first, others keep their own limits up to the second.
+const REQUEST_BYTES_MAX: usize = 4 << 20;
+const MESSAGE_BYTES_MAX: usize = 5 << 20;
 
 const INVALID: Code = Code::InvalidArgument;
 const MISSING: Code = Code::NotFound;
@@ -38,20 +44,31 @@ pub struct Caller {
     pings: usize,
 }
 
-/// The answer, unless it is an error that the method may give.
+/// The answer to a request of so many bytes, unless it is an error that the method may
+/// give: any may say that the request is too large, if it is.
 fn judge<T>(
     method: &str,
     codes: &[Code],
+    bytes: usize,
     began: Instant,
     answer: Result<Response<T>, Status>,
 ) -> Option<T> {
     assert!(began.elapsed() < CALL_MAX, "{method} took {:?}", began.elapsed());
     match answer {
-        Ok(answer) => Some(answer.into_inner()),
+        Ok(answer) => {
+            assert!(bytes <= REQUEST_BYTES_MAX, "{method} took {bytes} bytes");
+            Some(answer.into_inner())
+        }
         Err(status) => {
-            assert!(codes.contains(&status.code()), "{method}: {status:?}");
             let info = status.get_details_error_info().expect("every error has an ErrorInfo");
             assert_eq!(info.domain, "hookward.v1");
+            if info.reason == "REQUEST_TOO_LARGE" {
+                assert!(bytes > REQUEST_BYTES_MAX, "{method}: {bytes} bytes: {status:?}");
+                assert_eq!(status.code(), FULL, "{method}");
+                return None;
+            }
+            assert!(bytes <= MESSAGE_BYTES_MAX, "{method} read {bytes} bytes: {status:?}");
+            assert!(codes.contains(&status.code()), "{method}: {status:?}");
             let violations = status.get_details_bad_request().map(|bad| bad.field_violations);
             if status.code() == INVALID {
                 assert!(
@@ -66,9 +83,11 @@ fn judge<T>(
 
 macro_rules! ask {
     ($self:ident, $client:ident, $method:ident, $codes:expr, $request:expr) => {{
+        let request = $request;
+        let bytes = request.encoded_len();
         let began = Instant::now();
-        let answer = $client::new($self.channel.clone()).$method($request).await;
-        judge(stringify!($method), &$codes, began, answer)
+        let answer = $client::new($self.channel.clone()).$method(request).await;
+        judge(stringify!($method), &$codes, bytes, began, answer)
     }};
 }
 

@@ -29,6 +29,9 @@ const SILENCE: Duration = Duration::from_millis(1250);
 /// How much longer one is waited for once another connection that is as old fell silent,
 /// even if the server works on it: its answer would come the same way.
 const DOUBTED: Duration = Duration::from_millis(100);
+/// How much longer somebody waits for a connection once one fell silent: for a new one, over
+/// a slow network as well, if the server can still be reached.
+const OUT_OF_REACH: Duration = Duration::from_millis(250);
 /// Longest statement. The server ends one itself a second earlier, unless it waits for a
 /// standby to have its commit.
 const LONGEST: Duration = Duration::from_secs(11);
@@ -124,9 +127,10 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// `PoolTimedOut` when there is none within a second; what keeps a new one from
-    /// being opened.
+    /// `PoolTimedOut` when there is none within a second, or soon after another fell silent;
+    /// what keeps a new one from being opened.
     pub(super) async fn lend(self: &Arc<Self>, side: Side) -> Result<Lent, sqlx::Error> {
+        let heard = self.generation.borrow().heard;
         let lending = async {
             let Some(stock) = self.stock(side) else {
                 return Ok(Lent::new(Arc::clone(self), side, self.open().await?, None));
@@ -139,7 +143,11 @@ impl Server {
             };
             Ok(Lent::new(Arc::clone(self), side, session, Some(place)))
         };
-        timeout(ACQUIRE, lending).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        tokio::select! {
+            biased;
+            lent = timeout(ACQUIRE, lending) => lent.unwrap_or(Err(sqlx::Error::PoolTimedOut)),
+            () = self.silence(heard, OUT_OF_REACH) => Err(sqlx::Error::PoolTimedOut),
+        }
     }
 
     /// In as few round trips as can be: a slow network costs each of them.
@@ -222,7 +230,7 @@ impl Server {
         if let Ok(answered) = timeout(PATIENCE, &mut answer).await {
             return answered;
         }
-        let mut doubted = pin!(self.doubted(generation));
+        let mut doubted = pin!(self.silence(generation, DOUBTED));
         loop {
             let left = SILENCE.saturating_sub(heard.elapsed());
             let at_work = tokio::select! {
@@ -251,12 +259,12 @@ impl Server {
         }
     }
 
-    /// Ends [`DOUBTED`] after a connection of this generation, or a later one, fell silent.
-    async fn doubted(&self, generation: u64) {
+    /// Ends `grace` after a connection of this generation, or a later one, fell silent.
+    async fn silence(&self, generation: u64, grace: Duration) {
         let mut changes = self.generation.subscribe();
         // It cannot fail: the other end is here.
         let _ = changes.wait_for(|now| generation < now.heard).await;
-        tokio::time::sleep(DOUBTED).await;
+        tokio::time::sleep(grace).await;
     }
 
     /// Whether the server works on the statement that `backend` was sent at `since`.

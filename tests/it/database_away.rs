@@ -107,6 +107,36 @@ async fn a_replica_that_is_cut_off_refuses_stops_sending_and_comes_back() {
     }
 }
 
+/// Nobody waits for one commit that is not answered, and then for another that finds no
+/// connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_in_line_behind_a_commit_are_refused_with_it() {
+    let Some((service, proxy, _)) = behind_a_proxy().await else { return };
+    let clinic = service.organization("clinic");
+    for round in 0..3 {
+        // What is open then is what these few commits needed.
+        proxy.reset();
+        published(&clinic, &format!("before-{round}")).await;
+
+        proxy.cut();
+        let call = async |after: u64, events: usize| {
+            meanwhile(Duration::from_millis(after)).await;
+            let begun = Instant::now();
+            let events = (0..events).map(|_| event("noted", "{}")).collect();
+            (clinic.try_publish(events).await, begun.elapsed())
+        };
+        // The first is committed at once. The second waits for more, which come late.
+        let answers = tokio::join!(call(0, 1), call(20, 1), call(1150, 40));
+        for (answer, took) in [answers.0, answers.1, answers.2] {
+            let refused = answer.expect_err("the database is away");
+            assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+            assert!(took <= Duration::from_millis(1900), "refused after {took:?}: {refused:?}");
+        }
+        proxy.heal();
+        published(&clinic, &format!("after-{round}")).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn half_open_connections_cost_a_moment() {
     let Some((service, proxy, _)) = behind_a_proxy().await else { return };

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 10] = [
     &["domain"],
     &["metrics", "trace"],
     &["store", "egress"],
-    &["routing", "permits", "lease"],
+    &["routing", "permits", "lease", "credentials"],
     &["intake", "dispatcher"],
     &["janitor"],
     &["grpc", "admin", "telemetry"],

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::engine::Engine;
 use crate::admin::{self, NotReady, Readiness};
-use crate::config::{Role, Settings};
+use crate::config::{Auth, Role, Settings};
+use crate::credentials::{Credentials, Issuers};
 use crate::domain::catalog::Catalog;
 use crate::egress::Egress;
 use crate::grpc;
@@ -62,6 +63,8 @@ impl App {
     /// See [`StartError`]; nothing goes on running then.
     pub async fn start(settings: Settings, metrics: Metrics) -> Result<App, StartError> {
         let policy = Arc::new(settings.egress.policy.clone());
+        let issuers = Issuers::new(settings.auth.issuers.clone(), &settings.egress.nameservers)
+            .map_err(|error| StartError::Settings(error.to_string()))?;
         let egress = Egress::new(settings.egress)
             .map_err(|error| StartError::Settings(error.to_string()))?;
         // Listen first: a port that is taken should not cost a replica's registration.
@@ -91,7 +94,11 @@ impl App {
             catalog: Catalog::built_in(),
             policy,
             limits: grpc::Limits { payload_bytes_max: settings.payload_bytes_max },
-            access: grpc::Access,
+        };
+        let api_keys = if serves && settings.auth.api_keys {
+            Some(Credentials::load(engine.store.clone()).await?)
+        } else {
+            None
         };
         let mut app = App {
             health: grpc::Health::starting().await,
@@ -107,7 +114,10 @@ impl App {
             watching: Vec::new(),
         };
         if let Some(listener) = grpc_listener {
-            app.serve_calls(listener, context, grpc::Settings { reflection: settings.reflection });
+            let access = app.access(settings.auth, api_keys, issuers);
+            app.watch_certificates(settings.tls.as_ref());
+            let settings = grpc::Settings { tls: settings.tls, reflection: settings.reflection };
+            app.serve_calls(listener, context, access, settings);
         }
         app.watch(admin_listener, metrics);
         app.health.set_all(true).await;
@@ -146,15 +156,47 @@ impl App {
         }
     }
 
+    /// Who is let in; without credentials everybody.
+    fn access(
+        &mut self,
+        auth: Auth,
+        api_keys: Option<Credentials>,
+        issuers: Issuers,
+    ) -> grpc::Access {
+        if auth.is_open() {
+            return grpc::Access::open();
+        }
+        if let Some(api_keys) = &api_keys {
+            if api_keys.is_empty() {
+                tracing::warn!("there is no API key: hookward api-key create makes one");
+            }
+            let keep = api_keys.clone().keep(self.stop_watching.clone());
+            self.watching.push(tokio::spawn(keep));
+        }
+        let keep = issuers.clone().keep(self.stop_watching.clone());
+        self.watching.push(tokio::spawn(keep));
+        let (certificates, lease) = (auth.certificates, self.engine.lease.clone());
+        let guard = grpc::Guard { api_keys, issuers, certificates, lease };
+        grpc::Access::Guarded(Arc::new(guard))
+    }
+
+    fn watch_certificates(&mut self, tls: Option<&grpc::Tls>) {
+        if let Some(tls) = tls {
+            let keep = tls.clone().keep(self.stop_watching.clone());
+            self.watching.push(tokio::spawn(keep));
+        }
+    }
+
     fn serve_calls(
         &mut self,
         listener: TcpListener,
         context: grpc::Context,
+        access: grpc::Access,
         settings: grpc::Settings,
     ) {
         let (health, stop) = (self.health.clone(), self.stop_calls.clone());
         let serve = async move {
-            let served = grpc::serve(listener, context, settings, health, stop.cancelled());
+            let served = grpc::serve(listener, context, access, settings, health, stop.cancelled());
             if let Err(error) = served.await {
                 tracing::error!(%error, "the gRPC server ended");
             }

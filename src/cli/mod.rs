@@ -1,5 +1,6 @@
 //! What a person does on a command line, and what they get to read.
 
+pub mod api_key;
 pub mod demo;
 pub mod listen;
 mod process_limits;
@@ -37,6 +38,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make, list and revoke the keys that callers show
+    #[command(subcommand)]
+    ApiKey(api_key::Arguments),
     /// Show the main job at work: events in over gRPC, signed webhooks out
     Demo(demo::Arguments),
     /// Run a receiver that verifies and shows what arrives
@@ -112,6 +116,7 @@ pub async fn run() -> ExitCode {
 
 async fn execute(command: Command) -> Result<(), Failure> {
     match command {
+        Command::ApiKey(arguments) => api_key::run(arguments).await,
         Command::Demo(arguments) => {
             if demo::demo(arguments).await? {
                 Ok(())

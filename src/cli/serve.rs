@@ -35,14 +35,16 @@ pub async fn serve(mut settings: Settings) -> Result<(), Failure> {
 }
 
 async fn serve_until(settings: Settings, signals: &mut Signals) -> Result<(), Failure> {
-    let role = settings.role;
+    let (role, open, plain) = (settings.role, settings.auth.is_open(), settings.tls.is_none());
     let app = tokio::select! {
         app = App::start(settings, Metrics::new()) => app?,
         // What it had taken by then lapses, like that of a replica that died.
         () = signals.next() => return Ok(()),
     };
-    if let Some(address) = app.grpc_address() {
-        warn_of_strangers(address);
+    match app.grpc_address() {
+        Some(address) if open => warn_of_strangers(address),
+        Some(address) if plain => warn_of_listeners(address),
+        Some(_) | None => {}
     }
     announce(&app, role);
     signals.next().await;
@@ -85,6 +87,16 @@ fn warn_of_strangers(address: SocketAddr) {
         tracing::warn!(
             %address,
             "--insecure-no-auth: whoever reaches this address may read and change everything"
+        );
+    }
+}
+
+fn warn_of_listeners(address: SocketAddr) {
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            %address,
+            "without --tls-cert credentials and payloads cross the network unencrypted; right \
+             only where something in front of this port, such as a sidecar, speaks TLS"
         );
     }
 }

@@ -29,7 +29,7 @@ pub struct ServeArguments {
     pub(super) database_connections: String,
     /// Address and port of the gRPC API.
     ///
-    /// Port 0 takes any free one. Other than loopback needs --insecure-no-auth.
+    /// Port 0 takes any free one. Other than loopback needs --auth or --insecure-no-auth.
     #[arg(long, env = "HOOKWARD_GRPC_LISTEN", hide_env_values = true)]
     #[arg(value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
     pub(super) grpc_listen: String,
@@ -46,10 +46,39 @@ pub struct ServeArguments {
     #[arg(long, env = "HOOKWARD_ROLE", hide_env_values = true)]
     #[arg(value_name = "ROLE", default_value = "all")]
     pub(super) role: String,
-    /// Serve gRPC to whoever reaches it, also beyond loopback.
+    /// What callers may show to be let in: none, or some of api-key, certificate and jwt,
+    /// separated by commas.
     ///
-    /// There are no credentials yet: every caller may read and change everything of every
-    /// organization. Only where something else keeps strangers away.
+    /// Keys are made by hookward api-key create; certificate and jwt need --auth-file.
+    /// Without credentials every caller may read and change everything, so the server
+    /// listens on loopback only.
+    #[arg(long, env = "HOOKWARD_AUTH", hide_env_values = true)]
+    #[arg(value_name = "KINDS", default_value = "none")]
+    pub(super) auth: String,
+    /// TOML file that says whose certificates and whose tokens are good, and for what.
+    ///
+    /// Read at start; docs/AUTHENTICATION.md tells its keys.
+    #[arg(long, env = "HOOKWARD_AUTH_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(super) auth_file: Option<PathBuf>,
+    /// PEM file of the gRPC server's certificate and those between it and a root.
+    ///
+    /// With it and --tls-key the port speaks TLS 1.2 or newer and nothing else. Looked at
+    /// every five seconds, so that a renewed certificate is used without a restart.
+    #[arg(long, env = "HOOKWARD_TLS_CERT", hide_env_values = true, value_name = "FILE")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// PEM file of the private key of --tls-cert.
+    #[arg(long, env = "HOOKWARD_TLS_KEY", hide_env_values = true, value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// PEM file of the authorities whose certificates callers show.
+    ///
+    /// A certificate is then needed for every connection, also for health checks, unless
+    /// certificate is one of several kinds of --auth. Looked at as --tls-cert is.
+    #[arg(long, env = "HOOKWARD_TLS_CLIENT_CA", hide_env_values = true, value_name = "FILE")]
+    pub(super) tls_client_ca: Option<PathBuf>,
+    /// Serve gRPC without credentials to whoever reaches it, also beyond loopback.
+    ///
+    /// Every caller may read and change everything of every organization. Only where
+    /// something else keeps strangers away.
     #[arg(long, env = "HOOKWARD_INSECURE_NO_AUTH", hide_env_values = true)]
     #[arg(value_parser = BoolishValueParser::new())]
     pub(super) insecure_no_auth: bool,

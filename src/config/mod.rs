@@ -5,6 +5,8 @@
 //! `--help`; a test compares them.
 
 mod arguments;
+mod auth;
+mod auth_file;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -21,11 +23,13 @@ use std::time::Duration;
 use clap::{Args, Command, FromArgMatches};
 
 pub use self::arguments::{DatabaseArguments, LogArguments, ServeArguments};
+pub use self::auth::Auth;
 
 use crate::domain::address::{AddressPolicy, Cidr, EgressAllow};
 use crate::domain::event_rules::PAYLOAD_BYTES_CEILING;
 use crate::domain::profile::Profiles;
 use crate::egress;
+use crate::grpc;
 use crate::intake;
 use crate::permits::InFlightLimits;
 use crate::store;
@@ -59,6 +63,10 @@ pub struct Settings {
     pub admin_listen: Option<SocketAddr>,
     /// What this process does.
     pub role: Role,
+    /// What callers may show to be let in.
+    pub auth: Auth,
+    /// How their connections are encrypted, if they are.
+    pub tls: Option<grpc::Tls>,
     /// How receivers are reached.
     pub egress: egress::Settings,
     /// The built-in wire profiles and the operator's.
@@ -136,7 +144,7 @@ impl Settings {
         let connections = value::count(&arguments.database_connections, 2, 1000);
         let connections = faults.note("database-connections", connections);
         let target = read_target(&arguments.database, faults);
-        let grpc_listen = read_grpc_listen(arguments, faults);
+        let door = auth::read(arguments, faults);
         let admin_listen = match arguments.admin_listen.as_str() {
             "off" => Some(None),
             text => faults.note("admin-listen", value::listen(text)).map(Some),
@@ -154,11 +162,14 @@ impl Settings {
         let grace = faults.note("shutdown-grace", grace);
         let telemetry = read_telemetry(&arguments.log, faults);
         let settings = || {
+            let door = door?;
             Some(Settings {
                 database: store::Settings { target: target?, connections_max: connections? },
-                grpc_listen: grpc_listen?,
+                grpc_listen: door.grpc_listen,
                 admin_listen: admin_listen?,
                 role: role?,
+                auth: door.auth,
+                tls: door.tls,
                 egress: egress?,
                 profiles: profiles?,
                 reflection: !arguments.no_reflection,
@@ -186,23 +197,21 @@ pub fn read_database(arguments: &DatabaseArguments) -> Result<store::Settings, F
         .ok_or(faults)
 }
 
+/// How long something is good for, such as `90d`: a second to ten years.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn life(text: &str) -> Result<Duration, String> {
+    value::duration(text, Duration::from_secs(1), Duration::from_hours(24 * 3653))
+}
+
 fn read_target(arguments: &DatabaseArguments, faults: &mut Faults) -> Option<store::Target> {
     let Some(path) = &arguments.database_url_file else {
         return faults.note("database-url", store::Target::parse(&arguments.database_url));
     };
     let text = faults.note("database-url-file", read_text(path))?;
     faults.note("database-url-file", store::Target::parse(text.trim()))
-}
-
-fn read_grpc_listen(arguments: &ServeArguments, faults: &mut Faults) -> Option<SocketAddr> {
-    let address = faults.note("grpc-listen", value::listen(&arguments.grpc_listen))?;
-    if !address.ip().to_canonical().is_loopback() && !arguments.insecure_no_auth {
-        let why = "without credentials the server listens on loopback only, because whoever \
-                   reaches it may do everything; --insecure-no-auth lifts this where \
-                   something else keeps strangers away";
-        return faults.note("grpc-listen", Err(why));
-    }
-    Some(address)
 }
 
 fn read_egress(arguments: &ServeArguments, faults: &mut Faults) -> Option<egress::Settings> {

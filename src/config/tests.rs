@@ -27,6 +27,7 @@ fn the_defaults_are_those_documented() {
     assert_eq!(settings.grpc_listen.to_string(), "127.0.0.1:50051");
     assert_eq!(settings.admin_listen, Some(([127, 0, 0, 1], 8080).into()));
     assert_eq!(settings.role, Role::All);
+    assert!(settings.auth.is_open() && settings.tls.is_none());
     assert!(settings.egress.policy.allow.is_empty() && settings.egress.policy.deny.is_empty());
     assert!(settings.reflection);
     assert_eq!(settings.payload_bytes_max, crate::domain::event_rules::PAYLOAD_BYTES_DEFAULT);
@@ -44,6 +45,11 @@ fn every_fault_is_reported_at_once() {
         "--grpc-listen=localhost",
         "--admin-listen=on",
         "--role=both",
+        "--auth=badge",
+        "--auth-file=/nowhere.toml",
+        "--tls-cert=/nowhere.crt",
+        "--tls-key=/nowhere.key",
+        "--tls-client-ca=/nowhere.pem",
         "--egress-allow=10.0.0.0/33;10.0.0.1/8",
         "--egress-deny=net",
         "--egress-ca=/nowhere.pem",

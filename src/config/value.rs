@@ -25,11 +25,12 @@ pub(super) fn bytes(text: &str, least: u64, most: u64) -> Result<u64, String> {
     })
 }
 
-/// A time with its unit: `500ms`, `20s` or `2m`, in these bounds.
+/// A time with its unit: `500ms`, `20s`, `2m`, `12h` or `90d`, in these bounds.
 pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     let text = text.trim();
     // `ms` comes before `m` and `s`, which it ends with or contains.
-    let units = [("ms", 1_u64), ("s", 1000), ("m", 60_000)];
+    let units =
+        [("ms", 1_u64), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     let unit = units.iter().find_map(|(unit, millis)| Some((text.strip_suffix(unit)?, *millis)));
     let millis = unit.and_then(|(digits, unit)| digits.parse::<u64>().ok()?.checked_mul(unit));
     let duration = millis.map(Duration::from_millis);

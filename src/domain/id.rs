@@ -41,6 +41,10 @@ key!(
     /// Key of a signing secret.
     SecretKey
 );
+key!(
+    /// Key of an API key: random, since whoever makes one has no replica's number.
+    ApiKeyId
+);
 
 impl EventKey {
     /// The smallest key an event taken in at `time` can have.
@@ -225,6 +229,18 @@ impl IdCodec {
     #[must_use]
     pub fn parse_secret(&self, id: &str) -> Option<SecretKey> {
         read::<1>("sec_", id).map(|[block]| SecretKey(self.reveal(block)))
+    }
+
+    /// `whk_…`, without the secret.
+    #[must_use]
+    pub fn api_key(&self, id: ApiKeyId) -> String {
+        self.write("whk_", &[self.hide(id.0)])
+    }
+
+    /// The key of a `whk_…` without its secret; `None` when it is not one.
+    #[must_use]
+    pub fn parse_api_key(&self, id: &str) -> Option<ApiKeyId> {
+        read::<1>("whk_", id).map(|[block]| ApiKeyId(self.reveal(block)))
     }
 
     /// `dlv_…`; the same on every attempt of the delivery.

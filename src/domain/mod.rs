@@ -2,6 +2,7 @@
 //! without a clock, I/O or async. Everything else uses this room.
 
 pub mod address;
+pub mod api_key;
 pub mod attempt;
 pub mod attributes;
 pub mod catalog;
@@ -15,13 +16,17 @@ pub mod id;
 pub mod invalid;
 pub mod json;
 pub mod json_object;
+pub mod jwk;
+pub mod jwt;
 pub mod lifecycle;
 pub mod media_type;
 pub mod page;
 pub mod pattern;
+pub mod principal;
 pub mod profile;
 pub mod render;
 pub mod retry;
+pub mod scope;
 pub mod secret;
 pub mod signature;
 pub mod subscription;

@@ -29,6 +29,7 @@ const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const ATTEMPT_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
 /// What these rules need to know of a wire profile.
+#[expect(clippy::struct_excessive_bools, reason = "facts of a profile, each by itself")]
 #[derive(Clone, Debug)]
 pub struct ProfileRules {
     /// Its name.

@@ -9,6 +9,7 @@
 //! followed, bodies not decompressed, proxies of the environment not used.
 
 mod connect;
+mod fetch;
 mod pool;
 mod resolver;
 mod response;
@@ -20,6 +21,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use fetch::FetchError;
 pub use target::InvalidTarget;
 pub use target::Target;
 

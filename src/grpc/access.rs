@@ -1,29 +1,183 @@
 //! Who may act for whom: the one door between a request and the store.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{Extensions, HeaderMap, header};
+use rustls_pki_types::CertificateDer;
 use tonic::Status;
-use tonic::metadata::MetadataMap;
 
+use super::connection::Peer;
+use super::status;
+use crate::credentials::{Certificates, Credentials, Issuers, Refused};
 use crate::domain::id::OrganizationId;
+use crate::domain::jwt::TokenFault;
+use crate::domain::principal::Principal;
+use crate::domain::scope::Scope;
+use crate::lease::Lease;
 
-/// Decides which organizations a caller may act for. Without credentials, as now,
-/// everything is allowed; the server then listens on loopback only, unless its
-/// operator insists.
-#[derive(Clone, Debug, Default)]
-pub struct Access;
+/// Who is let in.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// Everybody: the server listens on loopback only, unless its operator insists.
+    Open(Arc<Principal>),
+    /// Whoever shows credentials.
+    Guarded(Arc<Guard>),
+}
+
+/// Which credentials are good.
+#[derive(Debug)]
+pub struct Guard {
+    /// API keys, if any are.
+    pub api_keys: Option<Credentials>,
+    /// Tokens of these issuers.
+    pub issuers: Issuers,
+    /// TLS certificates with these names.
+    pub certificates: Certificates,
+    /// Tells the time.
+    pub lease: Lease,
+}
+
+/// What the door knows of a caller.
+pub(super) enum Caller {
+    Known(Arc<Principal>),
+    /// `UNAUTHENTICATED`, the same for every cause; `UNAVAILABLE` while nobody can tell.
+    Refused(Status),
+    /// The issuer of its token is being asked for newer keys.
+    Asking(Pin<Box<dyn Future<Output = Result<Arc<Principal>, Status>> + Send>>),
+}
+
+/// How API keys begin; no token does.
+const API_KEY: &str = "whk_";
 
 impl Access {
-    /// The organization that a request names, if its caller may act for it. Store
-    /// calls take an [`OrganizationId`], and handlers get theirs here and nowhere else.
-    ///
-    /// # Errors
-    ///
-    /// `INVALID_ARGUMENT` when it is no organization's name.
-    #[expect(clippy::unused_self, reason = "where credentials will be looked up")]
-    pub(super) fn organization(
-        &self,
-        _metadata: &MetadataMap,
-        organization_id: &str,
-    ) -> Result<OrganizationId, Status> {
-        Ok(OrganizationId::parse(organization_id)?)
+    /// Without credentials.
+    #[must_use]
+    pub fn open() -> Access {
+        Access::Open(Arc::new(Principal::anyone()))
     }
+
+    /// Whether callers must show credentials.
+    pub(super) fn asks(&self) -> bool {
+        match self {
+            Access::Open(_) => false,
+            Access::Guarded(_) => true,
+        }
+    }
+
+    /// Who shows this certificate, which TLS has found to be good.
+    pub(super) fn certified(&self, certificate: &CertificateDer<'_>) -> Option<Arc<Principal>> {
+        match self {
+            Access::Open(_) => None,
+            Access::Guarded(guard) => {
+                let caller = guard.certificates.caller(certificate);
+                if caller.is_none() && !guard.certificates.is_empty() {
+                    tracing::info!("a client certificate names no caller, or several");
+                }
+                caller
+            }
+        }
+    }
+
+    /// Who sent these headers. What they say counts, and the certificate only if they say
+    /// nothing: a caller with bad credentials is not somebody else instead.
+    pub(super) fn caller(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Caller {
+        let guard = match self {
+            Access::Open(anyone) => return Caller::Known(Arc::clone(anyone)),
+            Access::Guarded(guard) => guard,
+        };
+        if !headers.contains_key(header::AUTHORIZATION) {
+            let certified = peer.and_then(Peer::certified);
+            return certified.map_or_else(
+                || Caller::Refused(status::unauthenticated()),
+                |principal| Caller::Known(Arc::clone(principal)),
+            );
+        }
+        match bearer(headers) {
+            Some(token) if token.starts_with(API_KEY) => guard.by_api_key(token),
+            Some(token) => Guard::by_token(guard, token),
+            None => Caller::Refused(status::unauthenticated()),
+        }
+    }
+}
+
+impl Guard {
+    fn by_api_key(&self, token: &str) -> Caller {
+        let Some(api_keys) = &self.api_keys else {
+            return Caller::Refused(status::unauthenticated());
+        };
+        match api_keys.caller(token, self.lease.now()) {
+            Ok(principal) => Caller::Known(principal),
+            Err(Refused::Unknown) => Caller::Refused(status::unauthenticated()),
+            Err(Refused::Stale) => Caller::Refused(status::credentials_unknown()),
+        }
+    }
+
+    fn by_token(guard: &Arc<Guard>, token: &str) -> Caller {
+        match guard.issuers.caller(token, guard.lease.now()) {
+            Ok(principal) => Caller::Known(principal),
+            Err(TokenFault::UnknownKey) => {
+                let (guard, token) = (Arc::clone(guard), token.to_owned());
+                Caller::Asking(Box::pin(async move {
+                    let now = guard.lease.now();
+                    let caller = guard.issuers.caller_by_newest_keys(&token, now).await;
+                    caller.map_err(refused)
+                }))
+            }
+            Err(fault) => Caller::Refused(refused(fault)),
+        }
+    }
+}
+
+/// The caller is not told what is wrong with its token; the log is.
+fn refused(fault: TokenFault) -> Status {
+    tracing::info!(cause = %fault, "a token was refused");
+    status::unauthenticated()
+}
+
+/// The token of the only `authorization` header (RFC 6750, section 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+/// The caller that the door has let in.
+///
+/// # Errors
+///
+/// `INTERNAL` when a method is served without the door in front of it.
+fn principal(extensions: &Extensions) -> Result<&Principal, Status> {
+    let principal = extensions.get::<Arc<Principal>>();
+    principal.map(AsRef::as_ref).ok_or_else(|| status::internal(&"no caller"))
+}
+
+/// The organization that a request names, if its caller may do this for it. Store calls
+/// take an [`OrganizationId`], and handlers get theirs here and nowhere else.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` when it is no organization's name; `PERMISSION_DENIED`.
+pub(super) fn organization(
+    extensions: &Extensions,
+    scope: Scope,
+    organization_id: &str,
+) -> Result<OrganizationId, Status> {
+    let organization = OrganizationId::parse(organization_id)?;
+    self::scope(extensions, scope)?;
+    if !principal(extensions)?.acts_for(&organization) {
+        return Err(status::organization_denied());
+    }
+    Ok(organization)
+}
+
+/// Whether the caller may do this besides, in an organization that it may act for.
+///
+/// # Errors
+///
+/// `PERMISSION_DENIED`.
+pub(super) fn scope(extensions: &Extensions, scope: Scope) -> Result<(), Status> {
+    if principal(extensions)?.may(scope) { Ok(()) } else { Err(status::scope_missing(scope)) }
 }

@@ -7,8 +7,9 @@ use tonic::{Request, Response, Status};
 use super::page::{self, Page};
 use super::pb::event_type_service_server::EventTypeService;
 use super::status::Object;
-use super::{Context, pb, status};
+use super::{Context, access, pb, status};
 use crate::domain::catalog::{AppliesTo, EventType};
+use crate::domain::scope::Scope;
 
 /// Serves `EventTypeService`.
 pub(super) struct EventTypes(pub(super) Arc<Context>);
@@ -19,8 +20,8 @@ impl EventTypeService for EventTypes {
         &self,
         request: Request<pb::GetEventTypeRequest>,
     ) -> Result<Response<pb::GetEventTypeResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        access::organization(&extensions, Scope::EventsRead, &request.organization_id)?;
         let found = self.0.catalog.get(&request.catalog, &request.name);
         let found = found.ok_or_else(|| {
             let id = format!("{}/{}", request.catalog, request.name);
@@ -33,8 +34,8 @@ impl EventTypeService for EventTypes {
         &self,
         request: Request<pb::ListEventTypesRequest>,
     ) -> Result<Response<pb::ListEventTypesResponse>, Status> {
-        let (metadata, _, mut request) = request.into_parts();
-        self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, mut request) = request.into_parts();
+        access::organization(&extensions, Scope::EventsRead, &request.organization_id)?;
         let page = Page::read(&mut request, "ListEventTypes", self.0.store.page_key())?;
         let wanted =
             |one: &&EventType| request.catalog.is_empty() || one.catalog == request.catalog;

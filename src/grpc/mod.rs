@@ -1,11 +1,15 @@
 //! The gRPC surface: translates between protobuf and the domain, decides nothing.
 //!
-//! Every method first asks [`Access`] which organization it may act for, and every
-//! call to the store takes that organization. `status` is the only file that makes
+//! `connection` takes connections in, over TLS where there is any (`tls`).
+//! `authentication` finds out who is calling, before anything is decoded. Every method
+//! first asks `access` which organization its caller may act for, and every call to the
+//! store takes that organization. `status` is the only file that makes
 //! errors; `call` gives each call its span, its deadline and its line in the log.
 
 mod access;
+mod authentication;
 mod call;
+mod connection;
 mod delivery;
 mod event;
 mod event_type;
@@ -15,13 +19,16 @@ pub mod pb;
 mod request_id;
 mod server;
 mod status;
+mod strangers;
 mod subscription;
 mod time;
+mod tls;
 
 use std::sync::Arc;
 
-pub use self::access::Access;
+pub use self::access::{Access, Guard};
 pub use self::server::{Health, SERVICES, Settings, serve};
+pub use self::tls::{Clients, Tls, TlsError, TlsFiles};
 
 use crate::domain::address::AddressPolicy;
 use crate::domain::catalog::Catalog;
@@ -53,8 +60,6 @@ pub struct Context {
     pub policy: Arc<AddressPolicy>,
     /// What callers may send.
     pub limits: Limits,
-    /// Who may do what.
-    pub access: Access,
 }
 
 /// What callers may send, where the operator decides.

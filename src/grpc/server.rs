@@ -9,12 +9,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::access::Access;
+use super::authentication::AuthenticationLayer;
 use super::call::CallLayer;
+use super::connection::Incoming;
 use super::delivery::Deliveries;
 use super::event::Events;
 use super::event_type::EventTypes;
@@ -23,6 +25,7 @@ use super::pb::event_service_server::{self, EventServiceServer};
 use super::pb::event_type_service_server::{self, EventTypeServiceServer};
 use super::pb::subscription_service_server::{self, SubscriptionServiceServer};
 use super::subscription::Subscriptions;
+use super::tls::Tls;
 use super::{Context, pb};
 
 /// Names under which health is asked for: the server as a whole, and each service.
@@ -50,8 +53,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_AGE_MAX: Duration = Duration::from_mins(30);
 
 /// How the server is set up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whether connections are encrypted, and with what.
+    pub tls: Option<Tls>,
     /// Whether callers may ask which services and messages there are.
     pub reflection: bool,
 }
@@ -93,11 +98,12 @@ impl Health {
 pub async fn serve(
     listener: TcpListener,
     context: Context,
+    access: Access,
     settings: Settings,
     health: Health,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = Incoming::new(listener, settings.tls, access.clone()).into_stream();
     Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
@@ -107,13 +113,14 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_connection_age(CONNECTION_AGE_MAX)
         .layer(CallLayer::new())
-        .add_routes(routes(context, settings, health)?)
+        .layer(AuthenticationLayer(access))
+        .add_routes(routes(context, settings.reflection, health)?)
         .serve_with_incoming_shutdown(incoming, stop)
         .await
         .map_err(io::Error::other)
 }
 
-fn routes(context: Context, settings: Settings, health: Health) -> io::Result<Routes> {
+fn routes(context: Context, reflection: bool, health: Health) -> io::Result<Routes> {
     let context = Arc::new(context);
     let deliveries = DeliveryServiceServer::new(Deliveries(Arc::clone(&context)));
     let events = EventServiceServer::new(Events(Arc::clone(&context)));
@@ -126,16 +133,16 @@ fn routes(context: Context, settings: Settings, health: Health) -> io::Result<Ro
         .add_service(event_types.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(subscriptions.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health.reporter)));
-    if settings.reflection {
-        let reflection = || {
+    if reflection {
+        let builder = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
                 // What the details of errors are made of.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        routes.add_service(reflection().build_v1().map_err(io::Error::other)?);
-        routes.add_service(reflection().build_v1alpha().map_err(io::Error::other)?);
+        routes.add_service(builder().build_v1().map_err(io::Error::other)?);
+        routes.add_service(builder().build_v1alpha().map_err(io::Error::other)?);
     }
     Ok(routes.routes())
 }

@@ -14,6 +14,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use super::call;
 use crate::domain::invalid::InvalidField;
+use crate::domain::scope::Scope;
 use crate::intake::{DELIVERIES_MAX, PublishError};
 use crate::store::{SUBSCRIPTIONS_MAX, StoreError};
 
@@ -139,6 +140,31 @@ pub(super) fn precondition(object: Object<'_>, reason: &'static str, why: &str) 
 pub(super) fn stale() -> Status {
     let message = "changed since it was read: read it again";
     with(Code::Aborted, message, info("ETAG_STALE", None))
+}
+
+/// `UNAUTHENTICATED`: the same for every cause, so that nobody learns which keys there are.
+pub(super) fn unauthenticated() -> Status {
+    let message = "show credentials that are valid here: authorization: Bearer with an API key \
+                   or a token, or a client certificate";
+    with(Code::Unauthenticated, message, info("UNAUTHENTICATED", None))
+}
+
+/// `UNAVAILABLE`: whose credentials these are cannot be told now.
+pub(super) fn credentials_unknown() -> Status {
+    unavailable("DATABASE_UNAVAILABLE", "the database is away: try again")
+}
+
+/// `PERMISSION_DENIED`: the caller's credentials are not meant for this.
+pub(super) fn scope_missing(scope: Scope) -> Status {
+    let message = format!("the credentials lack the scope {scope}");
+    let scope = Some(("scope".to_owned(), scope.to_string()));
+    with(Code::PermissionDenied, message, info("SCOPE_MISSING", scope))
+}
+
+/// `PERMISSION_DENIED`: whether there is such an organization or not.
+pub(super) fn organization_denied() -> Status {
+    let message = "the credentials are not for this organization_id";
+    with(Code::PermissionDenied, message, info("ORGANIZATION_DENIED", None))
 }
 
 /// `RESOURCE_EXHAUSTED`: the request is larger than the API takes.

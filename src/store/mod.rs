@@ -9,6 +9,7 @@
 //! every statement has a deadline at this end (`server`). The engine has connections of
 //! its own, on SQLite for reads.
 
+mod api_key;
 mod claim;
 mod commit;
 mod delivery;
@@ -44,6 +45,7 @@ use std::sync::Arc;
 
 use sea_orm::DbBackend;
 
+pub use self::api_key::NewApiKey;
 pub use self::claim::{Claim, Waiting};
 pub use self::commit::{Commit, Committed, NewEventRow, Published};
 pub use self::delivery_list::{DeliveryFilter, DeliveryPage};

@@ -105,10 +105,34 @@ impl Store {
     /// commit is on disk.
     pub async fn open(settings: &Settings) -> Result<Store, StoreError> {
         let lock = FileLock::take(&settings.target)?;
+        Store::open_holding(settings, lock).await
+    }
+
+    /// Opens a database for a short visit, also beside the server that uses its SQLite
+    /// file: SQLite lets several processes in, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`], but for the file that another process holds.
+    pub async fn visit(settings: &Settings) -> Result<Store, StoreError> {
+        // Held while it is free, so that no server starts on a half-made schema.
+        let lock = FileLock::take(&settings.target).ok().flatten();
+        Store::open_holding(settings, lock).await
+    }
+
+    async fn open_holding(
+        settings: &Settings,
+        lock: Option<FileLock>,
+    ) -> Result<Store, StoreError> {
         let (engine, read, write, callers) = match &settings.target {
             Target::Sqlite(path) => {
                 let write = File::open(sqlite_options(path, 1, false)).await?;
-                migrate(write.connection()).await?;
+                if lock.is_some() {
+                    migrate(write.connection()).await?;
+                } else if pending(write.connection()).await? != 0 {
+                    let why = "the server that uses the file is older than this version";
+                    return Err(StoreError::Setup(why.into()));
+                }
                 let read = File::open(sqlite_options(path, SQLITE_READERS, true)).await?;
                 let callers = File::open(sqlite_options(path, SQLITE_CALLERS, true)).await?;
                 let [read, write, callers] = [read, write, callers].map(Link::Sqlite);

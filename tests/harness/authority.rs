@@ -4,11 +4,12 @@
 use std::sync::{Arc, LazyLock};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
+    date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// What kind of certificate a receiver shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +31,15 @@ pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
+/// A certificate and its key.
+pub(crate) struct Pair {
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) certificate_pem: String,
+    pub(crate) key_pem: String,
+}
+
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names to refuse");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "Hookward test authority");
@@ -43,6 +51,23 @@ impl Authority {
     /// The authority's certificate, for `--egress-ca`.
     pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
+    }
+
+    /// A certificate for these names, each an address, a DNS name or a URI.
+    pub(crate) fn issue(&self, names: &[&str]) -> Pair {
+        let name = |name: &&str| match name.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => {
+                let text = (*name).try_into().expect("names are ASCII");
+                if name.contains("://") { SanType::URI(text) } else { SanType::DnsName(text) }
+            }
+        };
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names.iter().map(name).collect();
+        let key = KeyPair::generate().expect("a key");
+        let issued = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let (certificate, certificate_pem) = (issued.der().clone(), issued.pem());
+        Pair { certificate, certificate_pem, key_pem: key.serialize_pem() }
     }
 
     /// How a receiver with such a certificate serves TLS. Good ones are for

@@ -4,11 +4,13 @@
 
 pub(crate) mod admin;
 pub(crate) mod authority;
+pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod collector;
 pub(crate) mod engine;
 pub(crate) mod eventually;
 pub(crate) mod hostile;
+pub(crate) mod issuer;
 pub(crate) mod locks;
 pub(crate) mod nameserver;
 pub(crate) mod postgres;

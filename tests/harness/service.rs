@@ -173,15 +173,19 @@ impl Service {
     }
 }
 
+/// Waits until it serves; where its gRPC port is, if it has one, and its admin port.
+pub(crate) async fn addresses(process: &mut Process) -> (Option<SocketAddr>, SocketAddr) {
+    let line = process.says("hookward is serving gRPC on ").await;
+    let (grpc, admin) = line.split_once(", admin on ").expect("the line names both ports");
+    let grpc = (grpc != "nowhere").then(|| grpc.parse().expect("an address"));
+    (grpc, admin.parse().expect("an address"))
+}
+
 /// Waits until it serves; its admin port and a connection to its gRPC port, if it has
 /// one.
 async fn ready(process: &mut Process) -> (SocketAddr, Option<Channel>) {
-    let line = process.says("hookward is serving gRPC on ").await;
-    let (grpc, admin) = line.split_once(", admin on ").expect("the line names both ports");
-    let admin: SocketAddr = admin.parse().expect("an address");
-    if grpc == "nowhere" {
-        return (admin, None);
-    }
+    let (grpc, admin) = addresses(process).await;
+    let Some(grpc) = grpc else { return (admin, None) };
     let endpoint = Endpoint::from_shared(format!("http://{grpc}")).expect("a URL");
     let channel = eventually("a connection", async || endpoint.connect().await.ok()).await;
     (admin, Some(channel))

@@ -12,11 +12,12 @@ use super::event::optional_account;
 use super::page::{self, Page};
 use super::pb::delivery_service_server::DeliveryService;
 use super::status::Object;
-use super::{Context, pb, request_id, status, time};
+use super::{Context, access, pb, request_id, status, time};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
 use crate::domain::invalid::InvalidField;
 use crate::domain::pattern::EventPattern;
+use crate::domain::scope::Scope;
 use crate::store::{Answer, DeliveryFilter, StoreError};
 
 /// Serves `DeliveryService`.
@@ -28,8 +29,8 @@ impl DeliveryService for Deliveries {
         &self,
         request: Request<pb::GetDeliveryRequest>,
     ) -> Result<Response<pb::GetDeliveryResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::DeliveriesRead, &request.organization_id)?;
         let (key, object) = self.key(&request.delivery_id)?;
         let found = self.0.store.delivery(&organization, key).await;
         let found = found.map_err(|error| status::store(error, object))?;
@@ -41,8 +42,8 @@ impl DeliveryService for Deliveries {
         &self,
         request: Request<pb::ListDeliveriesRequest>,
     ) -> Result<Response<pb::ListDeliveriesResponse>, Status> {
-        let (metadata, _, mut request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, mut request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::DeliveriesRead, &request.organization_id)?;
         let page = Page::read(&mut request, "ListDeliveries", self.0.store.page_key())?;
         self.list(&organization, request, page).await.map(Response::new)
     }
@@ -51,8 +52,11 @@ impl DeliveryService for Deliveries {
         &self,
         request: Request<pb::ListDeliveryAttemptsRequest>,
     ) -> Result<Response<pb::ListDeliveryAttemptsResponse>, Status> {
-        let (metadata, _, mut request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, mut request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::DeliveriesRead, &request.organization_id)?;
+        if request.include_response_body {
+            access::scope(&extensions, Scope::BodiesRead)?;
+        }
         let page = Page::read(&mut request, "ListDeliveryAttempts", self.0.store.page_key())?;
         self.attempts(&organization, &request, page).await.map(Response::new)
     }
@@ -61,8 +65,8 @@ impl DeliveryService for Deliveries {
         &self,
         request: Request<pb::RetryDeliveryRequest>,
     ) -> Result<Response<pb::RetryDeliveryResponse>, Status> {
-        let (metadata, _, mut request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, mut request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::DeliveriesWrite, &request.organization_id)?;
         let store = &self.0.store;
         let id = std::mem::take(&mut request.request_id);
         let record = request_id::record(&id, store.page_key(), "RetryDelivery", &request)?;
@@ -85,8 +89,8 @@ impl DeliveryService for Deliveries {
         &self,
         request: Request<pb::CancelDeliveryRequest>,
     ) -> Result<Response<pb::CancelDeliveryResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::DeliveriesWrite, &request.organization_id)?;
         let (key, object) = self.key(&request.delivery_id)?;
         let cancelled = self.0.store.cancel_delivery(&organization, key).await;
         let cancelled = cancelled.map_err(|error| status::store(error, object))?;

@@ -9,10 +9,11 @@ use tonic::{Request, Response, Status};
 use super::page::{self, Page};
 use super::pb::event_service_server::EventService;
 use super::status::Object;
-use super::{Context, pb, status, time};
+use super::{Context, access, pb, status, time};
 use crate::domain::event::{Event, Payload};
 use crate::domain::id::{AccountId, EventKey, OrganizationId};
 use crate::domain::pattern::EventPattern;
+use crate::domain::scope::Scope;
 use crate::store::EventFilter;
 
 /// Serves `EventService`.
@@ -31,8 +32,11 @@ impl EventService for Events {
         &self,
         request: Request<pb::GetEventRequest>,
     ) -> Result<Response<pb::GetEventResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::EventsRead, &request.organization_id)?;
+        if request.include_payload {
+            access::scope(&extensions, Scope::PayloadsRead)?;
+        }
         let id = &request.event_id;
         let found = self.0.store.event_by_id(&organization, id, request.include_payload).await;
         let event = found.map_err(|error| status::store(error, Object::event(id)))?;
@@ -44,8 +48,11 @@ impl EventService for Events {
         &self,
         request: Request<pb::ListEventsRequest>,
     ) -> Result<Response<pb::ListEventsResponse>, Status> {
-        let (metadata, _, mut request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, mut request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::EventsRead, &request.organization_id)?;
+        if request.include_payload {
+            access::scope(&extensions, Scope::PayloadsRead)?;
+        }
         let page = Page::read(&mut request, "ListEvents", self.0.store.page_key())?;
         self.list(&organization, request, page).await.map(Response::new)
     }

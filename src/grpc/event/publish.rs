@@ -12,7 +12,8 @@ use crate::domain::event_rules::{EventInput, content_hash};
 use crate::domain::id::OrganizationId;
 use crate::domain::invalid::InvalidField;
 use crate::domain::timestamp::Timestamp;
-use crate::grpc::{Context, call, pb, status, time};
+use crate::domain::scope::Scope;
+use crate::grpc::{Context, access, call, pb, status, time};
 use crate::intake::{PublishError, PublishedEvent};
 
 /// Largest request, as encoded by its sender.
@@ -42,8 +43,12 @@ pub(super) async fn publish(
     context: &Context,
     request: Request<pb::PublishEventsRequest>,
 ) -> Result<Response<pb::PublishEventsResponse>, Status> {
-    let (metadata, _, request) = request.into_parts();
-    let organization = context.access.organization(&metadata, &request.organization_id)?;
+    let (metadata, extensions, request) = request.into_parts();
+    let organization = access::organization(
+        &extensions,
+        Scope::EventsPublish,
+        &request.organization_id,
+    )?;
     if REQUEST_BYTES_MAX < request.encoded_len() {
         return Err(status::too_large());
     }

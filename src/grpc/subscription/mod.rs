@@ -18,10 +18,11 @@ use self::message::current_message;
 use super::delivery::required;
 use super::pb::subscription_service_server::SubscriptionService;
 use super::status::Object;
-use super::{Context, pb, status};
+use super::{Context, access, pb, status};
 use crate::domain::id::{OrganizationId, SubscriptionKey};
 use crate::domain::lifecycle::Transition;
 use crate::domain::page::parse_etag;
+use crate::domain::scope::Scope;
 use crate::domain::subscription::Subscription;
 use crate::store::StoreError;
 
@@ -34,8 +35,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::CreateSubscriptionRequest>,
     ) -> Result<Response<pb::CreateSubscriptionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         create::create(&self.0, organization, request).await.map(Response::new)
     }
 
@@ -43,8 +44,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::GetSubscriptionRequest>,
     ) -> Result<Response<pb::GetSubscriptionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsRead, &request.organization_id)?;
         let found = find(&self.0, &organization, &request.subscription_id).await?;
         let subscription = Some(current_message(&self.0, &found));
         Ok(Response::new(pb::GetSubscriptionResponse { subscription }))
@@ -54,8 +55,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::ListSubscriptionsRequest>,
     ) -> Result<Response<pb::ListSubscriptionsResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsRead, &request.organization_id)?;
         list::list(&self.0, &organization, request).await.map(Response::new)
     }
 
@@ -63,8 +64,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::UpdateSubscriptionRequest>,
     ) -> Result<Response<pb::UpdateSubscriptionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         update::update(&self.0, &organization, request).await.map(Response::new)
     }
 
@@ -72,8 +73,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::DeleteSubscriptionRequest>,
     ) -> Result<Response<pb::DeleteSubscriptionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         self.delete(&organization, &request).await?;
         Ok(Response::new(pb::DeleteSubscriptionResponse {}))
     }
@@ -82,8 +83,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::PauseSubscriptionRequest>,
     ) -> Result<Response<pb::PauseSubscriptionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         let id = &request.subscription_id;
         let subscription = lifecycle::apply(&self.0, &organization, id, Transition::Pause).await?;
         Ok(Response::new(pb::PauseSubscriptionResponse { subscription: Some(subscription) }))
@@ -93,8 +94,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::ResumeSubscriptionRequest>,
     ) -> Result<Response<pb::ResumeSubscriptionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         let id = &request.subscription_id;
         let subscription = lifecycle::apply(&self.0, &organization, id, Transition::Resume).await?;
         Ok(Response::new(pb::ResumeSubscriptionResponse { subscription: Some(subscription) }))
@@ -104,8 +105,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::ActivateSubscriptionRequest>,
     ) -> Result<Response<pb::ActivateSubscriptionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         let id = &request.subscription_id;
         let transition = Transition::Activate;
         let subscription = lifecycle::apply(&self.0, &organization, id, transition).await?;
@@ -116,8 +117,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::DeactivateSubscriptionRequest>,
     ) -> Result<Response<pb::DeactivateSubscriptionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         let id = &request.subscription_id;
         let transition = Transition::Deactivate;
         let subscription = lifecycle::apply(&self.0, &organization, id, transition).await?;
@@ -135,8 +136,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::RotateSigningSecretRequest>,
     ) -> Result<Response<pb::RotateSigningSecretResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         secret::rotate(&self.0, &organization, request).await.map(Response::new)
     }
 
@@ -144,8 +145,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::ListSigningSecretsRequest>,
     ) -> Result<Response<pb::ListSigningSecretsResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsRead, &request.organization_id)?;
         secret::list(&self.0, &organization, &request).await.map(Response::new)
     }
 
@@ -153,8 +154,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::RevokeSigningSecretRequest>,
     ) -> Result<Response<pb::RevokeSigningSecretResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let organization = self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         secret::revoke(&self.0, &organization, &request).await?;
         Ok(Response::new(pb::RevokeSigningSecretResponse {}))
     }
@@ -163,8 +164,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::ListProfilesRequest>,
     ) -> Result<Response<pb::ListProfilesResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.0.access.organization(&metadata, &request.organization_id)?;
+        let (_, extensions, request) = request.into_parts();
+        access::organization(&extensions, Scope::SubscriptionsRead, &request.organization_id)?;
         let profiles = self.0.profiles.iter().map(|one| profile::message(one)).collect();
         Ok(Response::new(pb::ListProfilesResponse { profiles }))
     }

@@ -6,16 +6,21 @@ use super::find;
 use crate::domain::event::{NewEvent, Payload};
 use crate::domain::event_rules::{EventInput, PAYLOAD_BYTES_CEILING};
 use crate::domain::id::{AccountId, DeliveryKey};
+use crate::domain::scope::Scope;
 use crate::domain::subscription::SubscriptionState;
 use crate::grpc::status::Object;
-use crate::grpc::{Context, call, pb, status};
+use crate::grpc::{Context, access, call, pb, status};
 
 pub(super) async fn ping(
     context: &Context,
     request: Request<pb::PingSubscriptionRequest>,
 ) -> Result<pb::PingSubscriptionResponse, Status> {
-    let (metadata, _, request) = request.into_parts();
-    let organization = context.access.organization(&metadata, &request.organization_id)?;
+    let (metadata, extensions, request) = request.into_parts();
+    let organization = access::organization(
+        &extensions,
+        Scope::SubscriptionsWrite,
+        &request.organization_id,
+    )?;
     let id = &request.subscription_id;
     let subscription = find(context, &organization, id).await?;
     let object = Object::subscription(id);

@@ -9,6 +9,7 @@ use super::on_both_engines;
 use super::world::{Draft, World, acme, attempt};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, DeliveryState};
+use crate::domain::event::Payload;
 use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
 use crate::domain::subscription::SubscriptionState;
 use crate::store::{Fence, LeaseSession, Next, Settlement, Store, StoreError};
@@ -372,14 +373,22 @@ async fn a_replica_that_was_taken_over_recovers_nothing(store: Store) {
     assert!(matches!(recovered, Err(StoreError::Fenced)));
 }
 
+/// Bytes of a payload beside which its attributes, sealed or not, weigh little.
+const LARGE: u16 = 10_000;
+
+fn large(subscription: SubscriptionKey) -> Draft {
+    let text = format!("{:?}", "a".repeat(LARGE.into()));
+    Draft { payload: Payload::Json(text.into()), ..Draft::parked(&[subscription]) }
+}
+
 async fn a_claim_loads_no_more_bytes_than_it_may(store: Store) {
     let world = World::new(store).await;
     let subscription = world.subscribe(&acme()).await.key;
     for _ in 0..4 {
-        world.publish(&Draft::parked(&[subscription])).await;
+        world.publish(&large(subscription)).await;
     }
-    // Each weighs 7 bytes of payload and 9 of attributes as they are stored.
-    let claims = world.store.claim(world.fence, &[(subscription, 9)], 40).await.expect("claims");
+    let most = u64::from(2 * LARGE + LARGE / 2);
+    let claims = world.store.claim(world.fence, &[(subscription, 9)], most).await.expect("claims");
     assert_eq!(claims.len(), 2);
     assert_eq!(world.store.owned(world.fence).await.expect("tells").len(), 2);
     let claims = world.store.claim(world.fence, &[(subscription, 9)], 1).await.expect("claims");
@@ -391,11 +400,11 @@ async fn a_backlog_of_large_payloads_leaves_room_for_others(store: Store) {
     let busy = world.subscribe(&acme()).await.key;
     let calm = world.subscribe(&acme()).await.key;
     for _ in 0..10 {
-        world.publish(&Draft::parked(&[busy])).await;
+        world.publish(&large(busy)).await;
     }
-    world.publish(&Draft::parked(&[calm])).await;
-    // Three of them weigh that much.
-    let claims = world.store.claim(world.fence, &[(busy, 9), (calm, 9)], 48).await;
+    world.publish(&large(calm)).await;
+    let most = u64::from(3 * LARGE + LARGE / 2);
+    let claims = world.store.claim(world.fence, &[(busy, 9), (calm, 9)], most).await;
     let of = claims.expect("claims").iter().map(|claim| claim.subscription).collect::<Vec<_>>();
     assert_eq!(of, [busy, busy, calm], "oldest first");
     assert_eq!(world.store.owned(world.fence).await.expect("tells").len(), 3);

@@ -12,7 +12,7 @@ pub(super) struct Migrations;
 
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(M0001), Box::new(M0002)]
+        vec![Box::new(M0001), Box::new(M0002), Box::new(M0003)]
     }
 }
 
@@ -53,6 +53,27 @@ impl MigrationTrait for M0002 {
         let sql = match connection.get_database_backend() {
             DbBackend::Postgres => include_str!("postgres_0002.sql"),
             _ => include_str!("sqlite_0002.sql"),
+        };
+        connection.execute_unprepared(sql).await.map(drop)
+    }
+}
+
+/// Who may call.
+struct M0003;
+
+impl MigrationName for M0003 {
+    fn name(&self) -> &'static str {
+        "m0003_api_key"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0003 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => include_str!("postgres_0003.sql"),
+            _ => include_str!("sqlite_0003.sql"),
         };
         connection.execute_unprepared(sql).await.map(drop)
     }

@@ -1,0 +1,89 @@
+//! The door: who is calling is known before a byte of a message is decoded.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::access::{Access, Caller};
+use super::connection::Peer;
+use crate::domain::principal::Principal;
+
+/// Paths of health checks begin so: probes have no credentials.
+const HEALTH: &str = "/grpc.health.v1.";
+
+/// Puts [`Door`] in front of the services.
+#[derive(Clone, Debug)]
+pub(super) struct AuthenticationLayer(pub(super) Access);
+
+impl<S> Layer<S> for AuthenticationLayer {
+    type Service = Door<S>;
+
+    fn layer(&self, services: S) -> Door<S> {
+        Door { services, access: self.0.clone() }
+    }
+}
+
+/// The services, for callers that are known. They find theirs in the request's extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Door<S> {
+    services: S,
+    access: Access,
+}
+
+type Answer<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+
+impl<S> Service<Request<Body>> for Door<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Answer<S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.services.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Answer<S::Error> {
+        if request.uri().path().starts_with(HEALTH) {
+            return Box::pin(self.services.call(request));
+        }
+        match self.access.caller(request.headers(), request.extensions().get()) {
+            Caller::Known(principal) => {
+                introduce(&mut request, principal);
+                Box::pin(self.services.call(request))
+            }
+            Caller::Refused(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
+            Caller::Asking(asking) => {
+                // The services that are ready are these; their copy may not be.
+                let copy = self.services.clone();
+                let mut services = mem::replace(&mut self.services, copy);
+                Box::pin(async move {
+                    match asking.await {
+                        Ok(principal) => {
+                            introduce(&mut request, principal);
+                            services.call(request).await
+                        }
+                        Err(status) => Ok(status.into_http()),
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// Tells the services who is calling, and that its connection is no stranger's.
+fn introduce(request: &mut Request<Body>, principal: Arc<Principal>) {
+    if let Some(peer) = request.extensions().get::<Peer>() {
+        peer.acknowledge();
+    }
+    request.extensions_mut().insert(principal);
+}

@@ -1,0 +1,219 @@
+//! Connections as they come in: accepted, their TLS handshakes done, and with what is known
+//! of whoever is at the other end.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use super::access::Access;
+use super::strangers::{Stranger, Strangers};
+use super::tls::{HTTP2, Tls};
+use crate::domain::principal::Principal;
+
+/// Time for a TLS handshake.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Rest after a connection could not be accepted, most likely for want of open files.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Accepts connections. Handshakes go on beside each other and hold up nobody; dropping it
+/// ends them.
+pub(super) struct Incoming {
+    listener: TcpListener,
+    tls: Option<Tls>,
+    access: Access,
+    /// Counted where callers must show who they are.
+    strangers: Option<Strangers>,
+    handshakes: JoinSet<Option<Connection>>,
+}
+
+impl Incoming {
+    pub(super) fn new(listener: TcpListener, tls: Option<Tls>, access: Access) -> Incoming {
+        let strangers = access.asks().then(Strangers::default);
+        Incoming { listener, tls, access, strangers, handshakes: JoinSet::new() }
+    }
+
+    /// Connections, without an end.
+    pub(super) fn into_stream(self) -> impl Stream<Item = io::Result<Connection>> + Send {
+        stream::unfold(self, |mut incoming| async move {
+            let connection = incoming.next().await;
+            Some((Ok(connection), incoming))
+        })
+    }
+
+    async fn next(&mut self) -> Connection {
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, address)) => {
+                        if let Some(connection) = self.greet(stream, address) {
+                            return connection;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_REST).await;
+                    }
+                },
+                Some(shaken) = self.handshakes.join_next(), if !self.handshakes.is_empty() => {
+                    if let Ok(Some(connection)) = shaken {
+                        return connection;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection, if it needs no handshake.
+    fn greet(&mut self, stream: TcpStream, address: SocketAddr) -> Option<Connection> {
+        let stranger = match &self.strangers {
+            Some(strangers) => Some(Arc::new(strangers.admit(address.ip())?)),
+            None => None,
+        };
+        // It has ended already if that fails, as will be seen.
+        let _ = stream.set_nodelay(true);
+        let peer = Peer { certified: None, stranger };
+        let Some(tls) = &self.tls else {
+            return Some(Connection { stream: Wire::Plain(stream), peer });
+        };
+        self.handshakes.spawn(shake_hands(tls.acceptor(), stream, peer, self.access.clone()));
+        None
+    }
+}
+
+/// The connection, once TLS is spoken on it; `None` when it comes to nothing.
+async fn shake_hands(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    mut peer: Peer,
+    access: Access,
+) -> Option<Connection> {
+    let stream = match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no TLS handshake");
+            return None;
+        }
+        Err(_elapsed) => {
+            tracing::debug!("no TLS handshake in time");
+            return None;
+        }
+    };
+    let (_, session) = stream.get_ref();
+    if session.alpn_protocol() != Some(HTTP2) {
+        tracing::debug!("a connection that is not for HTTP/2");
+        return None;
+    }
+    let leaf = session.peer_certificates().and_then(|chain| chain.first());
+    peer.certified = leaf.and_then(|certificate| access.certified(certificate));
+    Some(Connection { stream: Wire::Tls(Box::new(stream)), peer })
+}
+
+/// What is known of whoever is at the other end. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    certified: Option<Arc<Principal>>,
+    stranger: Option<Arc<Stranger>>,
+}
+
+impl Peer {
+    /// Who it is by its certificate.
+    pub(super) fn certified(&self) -> Option<&Arc<Principal>> {
+        self.certified.as_ref()
+    }
+
+    /// It has made a call with good credentials.
+    pub(super) fn acknowledge(&self) {
+        if let Some(stranger) = &self.stranger {
+            stranger.acknowledge();
+        }
+    }
+}
+
+/// A connection that is ready for calls.
+pub(super) struct Connection {
+    stream: Wire,
+    peer: Peer,
+}
+
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Wire::Plain(stream) => stream.is_write_vectored(),
+            Wire::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}

@@ -29,14 +29,17 @@ use crate::domain::delivery::DeliveryState;
 pub enum Refusal {
     /// Too much waits to be committed.
     QueueFull,
+    /// Its organization publishes more than it may.
+    RateExceeded,
 }
 
 impl Refusal {
-    const ALL: [Refusal; 1] = [Refusal::QueueFull];
+    const ALL: [Refusal; 2] = [Refusal::QueueFull, Refusal::RateExceeded];
 
     fn label(self) -> &'static str {
         match self {
             Refusal::QueueFull => "queue_full",
+            Refusal::RateExceeded => "rate_exceeded",
         }
     }
 }

@@ -148,6 +148,9 @@ fn serve(program: &Path, database: &Database, folder: &Path) -> anyhow::Result<(
     command.args(["serve", "--database-url", &database.url]).current_dir(folder);
     command.args(["--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.args(["--egress-allow", "127.0.0.1/32", "--egress-ca", AUTHORITY]);
+    // Not as flags: an older command does not know them.
+    command.env("HOOKWARD_MAX_PUBLISH_RATE_ORGANIZATION", "off");
+    command.env("HOOKWARD_MAX_CALL_RATE_ORGANIZATION", "off");
     let log_file = File::options().create(true).append(true).open(&log)?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);
     let mut child = command.spawn().context("cannot start hookward")?;
@@ -162,7 +165,7 @@ fn serve(program: &Path, database: &Database, folder: &Path) -> anyhow::Result<(
     }
 }
 
-/// With the defaults: settings of the shell that runs the benchmark do not count.
+/// With the defaults, but for rates: settings of the shell that runs the benchmark do not count.
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {

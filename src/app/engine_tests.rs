@@ -27,7 +27,7 @@ async fn engine(folder: &std::path::Path) -> Engine {
     let policy = AddressPolicy { allow, deny: Vec::new() };
     let egress = Egress::new(egress::Settings::new(policy)).expect("no extra certificates");
     let settings = Settings {
-        intake: crate::intake::Settings { queue_events: 1000, queue_bytes: 1 << 20 },
+        intake: crate::intake::Settings { queue_events: 1000, queue_bytes: 1 << 20, rate: None },
         in_flight: InFlightLimits { organization: 8, replica: 8 },
         dispatches: true,
     };

@@ -5,6 +5,7 @@ mod engine;
 mod engine_tests;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,13 +19,18 @@ use crate::admin::{self, NotReady, Readiness};
 use crate::config::{Auth, Role, Settings};
 use crate::credentials::{Credentials, Issuers};
 use crate::domain::catalog::Catalog;
+use crate::domain::rate::Rate;
 use crate::egress::Egress;
 use crate::grpc;
 use crate::metrics::Metrics;
+use crate::permits::RateLimiter;
 use crate::store::{Store, StoreError};
 
 /// How long a call under way may take to end once the service stops.
 const CALLS_GRACE: Duration = Duration::from_secs(5);
+/// How often receivers of one organization may be pinged in a minute: a ping tells what is
+/// behind an address that its caller has chosen.
+const PINGS_A_MINUTE: NonZeroU32 = NonZeroU32::new(10).expect("it is not zero");
 
 /// A running service.
 pub struct App {
@@ -90,6 +96,7 @@ impl App {
             routing: engine.routing.clone(),
             lease: engine.lease.clone(),
             circuits: engine.circuits.clone(),
+            pings: RateLimiter::new(Rate::per_minute(PINGS_A_MINUTE)),
             profiles,
             catalog: Catalog::built_in(),
             policy,
@@ -116,7 +123,11 @@ impl App {
         if let Some(listener) = grpc_listener {
             let access = app.access(settings.auth, api_keys, issuers);
             app.watch_certificates(settings.tls.as_ref());
-            let settings = grpc::Settings { tls: settings.tls, reflection: settings.reflection };
+            let settings = grpc::Settings {
+                tls: settings.tls,
+                reflection: settings.reflection,
+                call_rate: settings.call_rate,
+            };
             app.serve_calls(listener, context, access, settings);
         }
         app.watch(admin_listener, metrics);

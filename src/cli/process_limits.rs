@@ -1,6 +1,8 @@
 //! Limits that the operating system sets to this process.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
 use crate::egress::IDLE_IN_ALL_MAX;
 
@@ -27,8 +29,33 @@ pub(super) fn set(in_flight: usize) -> usize {
             "few files may be open at once; raise the hard limit (ulimit -Hn, LimitNOFILE)"
         );
     }
-    if setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_err() {
+    forbid_core_dumps();
+    IDLE_IN_ALL_MAX.min(granted / 2)
+}
+
+/// By the limit for who writes the file, and by the kernel's own flag, without which a
+/// program behind `kernel.core_pattern` would be given the memory whatever the limit says.
+/// The flag also keeps other processes of the same user from reading this one's memory.
+fn forbid_core_dumps() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let limited = setrlimit(Resource::Core, none).is_ok();
+    let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable).is_ok();
+    if !limited || !hidden {
         tracing::warn!("core dumps cannot be forbidden; switch them off where this runs");
     }
-    IDLE_IN_ALL_MAX.min(granted / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::dumpable_behavior;
+
+    use super::*;
+
+    #[test]
+    fn memory_is_written_nowhere_by_the_kernel() {
+        forbid_core_dumps();
+        assert_eq!(getrlimit(Resource::Core).current, Some(0));
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+        assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+    }
 }

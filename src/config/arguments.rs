@@ -141,6 +141,21 @@ pub struct ServeArguments {
     #[arg(long, env = "HOOKWARD_PUBLISH_QUEUE_BYTES", hide_env_values = true)]
     #[arg(value_name = "BYTES", default_value = "64MiB")]
     pub(super) publish_queue_bytes: String,
+    /// Events of one organization that may be published a second at this process, or off.
+    ///
+    /// As many as five seconds allow may come at once; what exceeds it is refused with
+    /// RESOURCE_EXHAUSTED and the time to wait. Every replica counts for itself. Too low:
+    /// publishers are held up. Too high: one organization takes the room of the others.
+    #[arg(long, env = "HOOKWARD_MAX_PUBLISH_RATE_ORGANIZATION", hide_env_values = true)]
+    #[arg(value_name = "COUNT|off", default_value = "1000")]
+    pub(super) max_publish_rate_organization: String,
+    /// Other calls for one organization that may be made a second at this process, or off.
+    ///
+    /// As with publishing: five seconds' worth may come at once, and every replica counts
+    /// for itself. Too high: who polls in a loop slows the others.
+    #[arg(long, env = "HOOKWARD_MAX_CALL_RATE_ORGANIZATION", hide_env_values = true)]
+    #[arg(value_name = "COUNT|off", default_value = "50")]
+    pub(super) max_call_rate_organization: String,
     /// Requests to receivers that may be under way in this process.
     ///
     /// Too low: slow receivers hold up the others. Too high: memory, and file descriptors

@@ -28,6 +28,7 @@ pub use self::auth::Auth;
 use crate::domain::address::{AddressPolicy, Cidr, EgressAllow};
 use crate::domain::event_rules::PAYLOAD_BYTES_CEILING;
 use crate::domain::profile::Profiles;
+use crate::domain::rate::Rate;
 use crate::egress;
 use crate::grpc;
 use crate::intake;
@@ -75,8 +76,10 @@ pub struct Settings {
     pub reflection: bool,
     /// Largest payload of an event, in bytes.
     pub payload_bytes_max: usize,
-    /// How much may wait to be committed.
+    /// How much may be published, and wait to be committed.
     pub intake: intake::Settings,
+    /// Calls for one organization but those that publish; `None`: as many as there are.
+    pub call_rate: Option<Rate>,
     /// How many requests may be under way.
     pub in_flight: InFlightLimits,
     /// Longest that requests under way may hold up the end.
@@ -156,6 +159,8 @@ impl Settings {
             value::bytes(&arguments.payload_bytes_max, 1024, PAYLOAD_BYTES_CEILING as u64);
         let payload_bytes_max = faults.note("payload-bytes-max", payload);
         let intake = read_intake(arguments, faults);
+        let call_rate = value::rate(&arguments.max_call_rate_organization);
+        let call_rate = faults.note("max-call-rate-organization", call_rate);
         let in_flight = read_in_flight(arguments, faults);
         let (shortest, longest) = (Duration::ZERO, Duration::from_mins(10));
         let grace = value::duration(&arguments.shutdown_grace, shortest, longest);
@@ -175,6 +180,7 @@ impl Settings {
                 reflection: !arguments.no_reflection,
                 payload_bytes_max: usize::try_from(payload_bytes_max?).ok()?,
                 intake: intake?,
+                call_rate: call_rate?,
                 in_flight: in_flight?,
                 grace: grace?,
                 telemetry: telemetry?,
@@ -284,7 +290,9 @@ fn read_intake(arguments: &ServeArguments, faults: &mut Faults) -> Option<intake
     let events = faults.note("publish-queue-events", events);
     let bytes = value::bytes(&arguments.publish_queue_bytes, 1024 * 1024, QUEUE_BYTES_MAX);
     let bytes = faults.note("publish-queue-bytes", bytes);
-    Some(intake::Settings { queue_events: events?, queue_bytes: u32::try_from(bytes?).ok()? })
+    let rate = value::rate(&arguments.max_publish_rate_organization);
+    let rate = faults.note("max-publish-rate-organization", rate)?;
+    Some(intake::Settings { queue_events: events?, queue_bytes: u32::try_from(bytes?).ok()?, rate })
 }
 
 fn read_in_flight(arguments: &ServeArguments, faults: &mut Faults) -> Option<InFlightLimits> {

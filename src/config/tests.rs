@@ -1,6 +1,7 @@
 //! Settings are read as documented, and documented as they are read.
 
 use std::fmt::Write;
+use std::num::NonZeroU32;
 
 use super::*;
 
@@ -32,6 +33,8 @@ fn the_defaults_are_those_documented() {
     assert!(settings.reflection);
     assert_eq!(settings.payload_bytes_max, crate::domain::event_rules::PAYLOAD_BYTES_DEFAULT);
     assert_eq!((settings.intake.queue_events, settings.intake.queue_bytes), (4096, 67_108_864));
+    let rate = |count| NonZeroU32::new(count).map(Rate::per_second);
+    assert_eq!((settings.intake.rate, settings.call_rate), (rate(1000), rate(50)));
     assert_eq!((settings.in_flight.replica, settings.in_flight.organization), (512, 128));
     assert_eq!(settings.grace, Duration::from_secs(20));
     assert_eq!(settings.telemetry.otlp_endpoint, None);
@@ -58,6 +61,8 @@ fn every_fault_is_reported_at_once() {
         "--payload-bytes-max=2MiB",
         "--publish-queue-events=0",
         "--publish-queue-bytes=64MB",
+        "--max-publish-rate-organization=0",
+        "--max-call-rate-organization=none",
         "--max-in-flight-replica=many",
         "--max-in-flight-organization=-1",
         "--shutdown-grace=20",
@@ -124,6 +129,13 @@ fn values_carry_their_units() {
     for (text, expected) in sizes.into_iter().chain(refused.map(|text| (text, None))) {
         assert_eq!(value::bytes(text, 1024, 4 << 20).ok(), expected, "{text}");
     }
+}
+
+#[test]
+fn a_rate_can_be_switched_off() {
+    let flags = ["--max-publish-rate-organization=off", "--max-call-rate-organization=off"];
+    let settings = read(&flags).expect("it is right");
+    assert_eq!((settings.intake.rate, settings.call_rate), (None, None));
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! How values are written: numbers, sizes, times, addresses, lists.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
+
+use crate::domain::rate::Rate;
 
 /// Port of the domain name system (RFC 1035, 4.2).
 const DNS_PORT: u16 = 53;
@@ -11,6 +14,15 @@ const DNS_PORT: u16 = 53;
 pub(super) fn count(text: &str, least: u32, most: u32) -> Result<u32, String> {
     let number = text.trim().parse().ok().filter(|number| (least..=most).contains(number));
     number.ok_or_else(|| format!("write a whole number from {least} to {most}"))
+}
+
+/// So many a second; `off`: any number.
+pub(super) fn rate(text: &str) -> Result<Option<Rate>, String> {
+    if text.trim() == "off" {
+        return Ok(None);
+    }
+    let count = count(text, 1, 1_000_000).map_err(|why| format!("{why}, or off"))?;
+    Ok(NonZeroU32::new(count).map(Rate::per_second))
 }
 
 /// A size: `1024`, `256KiB`, `64MiB` or `1GiB`, in these bounds.
@@ -29,8 +41,7 @@ pub(super) fn bytes(text: &str, least: u64, most: u64) -> Result<u64, String> {
 pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     let text = text.trim();
     // `ms` comes before `m` and `s`, which it ends with or contains.
-    let units =
-        [("ms", 1_u64), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let units = [("ms", 1_u64), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     let unit = units.iter().find_map(|(unit, millis)| Some((text.strip_suffix(unit)?, *millis)));
     let millis = unit.and_then(|(digits, unit)| digits.parse::<u64>().ok()?.checked_mul(unit));
     let duration = millis.map(Duration::from_millis);

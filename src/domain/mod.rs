@@ -24,6 +24,7 @@ pub mod page;
 pub mod pattern;
 pub mod principal;
 pub mod profile;
+pub mod rate;
 pub mod render;
 pub mod retry;
 pub mod scope;

@@ -16,6 +16,7 @@ use crate::domain::jwt::TokenFault;
 use crate::domain::principal::Principal;
 use crate::domain::scope::Scope;
 use crate::lease::Lease;
+use crate::permits::RateLimiter;
 
 /// Who is let in.
 #[derive(Clone, Debug)]
@@ -39,8 +40,8 @@ pub struct Guard {
     pub lease: Lease,
 }
 
-/// What the door knows of a caller.
-pub(super) enum Caller {
+/// Who a caller is found to be.
+pub(super) enum Identity {
     Known(Arc<Principal>),
     /// `UNAUTHENTICATED`, the same for every cause; `UNAVAILABLE` while nobody can tell.
     Refused(Status),
@@ -82,50 +83,50 @@ impl Access {
 
     /// Who sent these headers. What they say counts, and the certificate only if they say
     /// nothing: a caller with bad credentials is not somebody else instead.
-    pub(super) fn caller(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Caller {
+    pub(super) fn identify(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Identity {
         let guard = match self {
-            Access::Open(anyone) => return Caller::Known(Arc::clone(anyone)),
+            Access::Open(anyone) => return Identity::Known(Arc::clone(anyone)),
             Access::Guarded(guard) => guard,
         };
         if !headers.contains_key(header::AUTHORIZATION) {
             let certified = peer.and_then(Peer::certified);
             return certified.map_or_else(
-                || Caller::Refused(status::unauthenticated()),
-                |principal| Caller::Known(Arc::clone(principal)),
+                || Identity::Refused(status::unauthenticated()),
+                |principal| Identity::Known(Arc::clone(principal)),
             );
         }
         match bearer(headers) {
             Some(token) if token.starts_with(API_KEY) => guard.by_api_key(token),
             Some(token) => Guard::by_token(guard, token),
-            None => Caller::Refused(status::unauthenticated()),
+            None => Identity::Refused(status::unauthenticated()),
         }
     }
 }
 
 impl Guard {
-    fn by_api_key(&self, token: &str) -> Caller {
+    fn by_api_key(&self, token: &str) -> Identity {
         let Some(api_keys) = &self.api_keys else {
-            return Caller::Refused(status::unauthenticated());
+            return Identity::Refused(status::unauthenticated());
         };
         match api_keys.caller(token, self.lease.now()) {
-            Ok(principal) => Caller::Known(principal),
-            Err(Refused::Unknown) => Caller::Refused(status::unauthenticated()),
-            Err(Refused::Stale) => Caller::Refused(status::credentials_unknown()),
+            Ok(principal) => Identity::Known(principal),
+            Err(Refused::Unknown) => Identity::Refused(status::unauthenticated()),
+            Err(Refused::Stale) => Identity::Refused(status::credentials_unknown()),
         }
     }
 
-    fn by_token(guard: &Arc<Guard>, token: &str) -> Caller {
+    fn by_token(guard: &Arc<Guard>, token: &str) -> Identity {
         match guard.issuers.caller(token, guard.lease.now()) {
-            Ok(principal) => Caller::Known(principal),
+            Ok(principal) => Identity::Known(principal),
             Err(TokenFault::UnknownKey) => {
                 let (guard, token) = (Arc::clone(guard), token.to_owned());
-                Caller::Asking(Box::pin(async move {
+                Identity::Asking(Box::pin(async move {
                     let now = guard.lease.now();
                     let caller = guard.issuers.caller_by_newest_keys(&token, now).await;
                     caller.map_err(refused)
                 }))
             }
-            Err(fault) => Caller::Refused(refused(fault)),
+            Err(fault) => Identity::Refused(refused(fault)),
         }
     }
 }
@@ -144,14 +145,21 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
-/// The caller that the door has let in.
+/// The caller that the door has let in; methods find it in the request's extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) principal: Arc<Principal>,
+    /// How often it may call, but for publishing; `None`: as often as it likes.
+    pub(super) limiter: Option<RateLimiter>,
+}
+
+/// Who makes this call.
 ///
 /// # Errors
 ///
 /// `INTERNAL` when a method is served without the door in front of it.
-fn principal(extensions: &Extensions) -> Result<&Principal, Status> {
-    let principal = extensions.get::<Arc<Principal>>();
-    principal.map(AsRef::as_ref).ok_or_else(|| status::internal(&"no caller"))
+fn caller(extensions: &Extensions) -> Result<&Caller, Status> {
+    extensions.get().ok_or_else(|| status::internal(&"no caller"))
 }
 
 /// The organization that a request names, if its caller may do this for it. Store calls
@@ -159,7 +167,8 @@ fn principal(extensions: &Extensions) -> Result<&Principal, Status> {
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` when it is no organization's name; `PERMISSION_DENIED`.
+/// `INVALID_ARGUMENT` when it is no organization's name; `PERMISSION_DENIED`;
+/// `RESOURCE_EXHAUSTED` when there are too many calls for it.
 pub(super) fn organization(
     extensions: &Extensions,
     scope: Scope,
@@ -167,8 +176,16 @@ pub(super) fn organization(
 ) -> Result<OrganizationId, Status> {
     let organization = OrganizationId::parse(organization_id)?;
     self::scope(extensions, scope)?;
-    if !principal(extensions)?.acts_for(&organization) {
+    let caller = caller(extensions)?;
+    if !caller.principal.acts_for(&organization) {
         return Err(status::organization_denied());
+    }
+    // Publishing is counted by its events, at the intake.
+    if let Some(limiter) = &caller.limiter
+        && scope != Scope::EventsPublish
+    {
+        let taken = limiter.take(&organization, 1);
+        taken.map_err(|wait| status::rate_exceeded("calls", wait))?;
     }
     Ok(organization)
 }
@@ -179,5 +196,9 @@ pub(super) fn organization(
 ///
 /// `PERMISSION_DENIED`.
 pub(super) fn scope(extensions: &Extensions, scope: Scope) -> Result<(), Status> {
-    if principal(extensions)?.may(scope) { Ok(()) } else { Err(status::scope_missing(scope)) }
+    if caller(extensions)?.principal.may(scope) {
+        Ok(())
+    } else {
+        Err(status::scope_missing(scope))
+    }
 }

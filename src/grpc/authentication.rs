@@ -3,29 +3,32 @@
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::access::{Access, Caller};
+use super::access::{Access, Caller, Identity};
 use super::connection::Peer;
-use crate::domain::principal::Principal;
+use crate::permits::RateLimiter;
 
 /// Paths of health checks begin so: probes have no credentials.
 const HEALTH: &str = "/grpc.health.v1.";
 
 /// Puts [`Door`] in front of the services.
 #[derive(Clone, Debug)]
-pub(super) struct AuthenticationLayer(pub(super) Access);
+pub(super) struct AuthenticationLayer {
+    pub(super) access: Access,
+    /// How often callers may call for one organization; `None`: as often as they like.
+    pub(super) limiter: Option<RateLimiter>,
+}
 
 impl<S> Layer<S> for AuthenticationLayer {
     type Service = Door<S>;
 
     fn layer(&self, services: S) -> Door<S> {
-        Door { services, access: self.0.clone() }
+        Door { services, door: self.clone() }
     }
 }
 
@@ -33,7 +36,7 @@ impl<S> Layer<S> for AuthenticationLayer {
 #[derive(Clone, Debug)]
 pub(super) struct Door<S> {
     services: S,
-    access: Access,
+    door: AuthenticationLayer,
 }
 
 type Answer<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
@@ -56,20 +59,21 @@ where
         if request.uri().path().starts_with(HEALTH) {
             return Box::pin(self.services.call(request));
         }
-        match self.access.caller(request.headers(), request.extensions().get()) {
-            Caller::Known(principal) => {
-                introduce(&mut request, principal);
+        let limiter = self.door.limiter.clone();
+        match self.door.access.identify(request.headers(), request.extensions().get()) {
+            Identity::Known(principal) => {
+                introduce(&mut request, Caller { principal, limiter });
                 Box::pin(self.services.call(request))
             }
-            Caller::Refused(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
-            Caller::Asking(asking) => {
+            Identity::Refused(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
+            Identity::Asking(asking) => {
                 // The services that are ready are these; their copy may not be.
                 let copy = self.services.clone();
                 let mut services = mem::replace(&mut self.services, copy);
                 Box::pin(async move {
                     match asking.await {
                         Ok(principal) => {
-                            introduce(&mut request, principal);
+                            introduce(&mut request, Caller { principal, limiter });
                             services.call(request).await
                         }
                         Err(status) => Ok(status.into_http()),
@@ -81,9 +85,9 @@ where
 }
 
 /// Tells the services who is calling, and that its connection is no stranger's.
-fn introduce(request: &mut Request<Body>, principal: Arc<Principal>) {
+fn introduce(request: &mut Request<Body>, caller: Caller) {
     if let Some(peer) = request.extensions().get::<Peer>() {
         peer.acknowledge();
     }
-    request.extensions_mut().insert(principal);
+    request.extensions_mut().insert(caller);
 }

@@ -35,7 +35,7 @@ use crate::domain::catalog::Catalog;
 use crate::domain::profile::Profiles;
 use crate::intake::Intake;
 use crate::lease::Lease;
-use crate::permits::Circuits;
+use crate::permits::{Circuits, RateLimiter};
 use crate::routing::Routing;
 use crate::store::Store;
 
@@ -52,6 +52,8 @@ pub struct Context {
     pub lease: Lease,
     /// How this replica gets on with receivers; `None` where it does not send.
     pub circuits: Option<Circuits>,
+    /// How often receivers of one organization may be pinged.
+    pub pings: RateLimiter,
     /// The wire profiles of this deployment.
     pub profiles: Arc<Profiles>,
     /// The event types of the platforms.

@@ -27,6 +27,8 @@ use super::pb::subscription_service_server::{self, SubscriptionServiceServer};
 use super::subscription::Subscriptions;
 use super::tls::Tls;
 use super::{Context, pb};
+use crate::domain::rate::Rate;
+use crate::permits::RateLimiter;
 
 /// Names under which health is asked for: the server as a whole, and each service.
 pub const SERVICES: [&str; 5] = [
@@ -59,6 +61,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Whether callers may ask which services and messages there are.
     pub reflection: bool,
+    /// Calls for one organization but those that publish; `None`: as many as there are.
+    pub call_rate: Option<Rate>,
 }
 
 /// What health checks answer. Cloning shares it. At first nothing serves.
@@ -104,6 +108,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let incoming = Incoming::new(listener, settings.tls, access.clone()).into_stream();
+    let door = AuthenticationLayer { access, limiter: settings.call_rate.map(RateLimiter::new) };
     Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
@@ -113,7 +118,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_connection_age(CONNECTION_AGE_MAX)
         .layer(CallLayer::new())
-        .layer(AuthenticationLayer(access))
+        .layer(door)
         .add_routes(routes(context, settings.reflection, health)?)
         .serve_with_incoming_shutdown(incoming, stop)
         .await

@@ -172,6 +172,16 @@ pub(super) fn too_large() -> Status {
     quota("REQUEST_TOO_LARGE", "request", "a request has at most 4 MiB")
 }
 
+/// `RESOURCE_EXHAUSTED`: more is asked for the organization than it may have of this
+/// server; when to try again.
+pub(super) fn rate_exceeded(what: &str, retry_in: Duration) -> Status {
+    let why = format!("{what} of this organization come too fast: try again later");
+    let mut details = info("RATE_LIMIT_EXCEEDED", None);
+    details.add_quota_failure_violation("organization", why.clone());
+    details.set_retry_info(Some(retry_in));
+    with(Code::ResourceExhausted, why, details)
+}
+
 /// `DEADLINE_EXCEEDED`: the caller's time or the server's own cap is over.
 pub(super) fn deadline_exceeded() -> Status {
     let message = "the call took too long; it is not known whether it had an effect";
@@ -239,6 +249,7 @@ pub(super) fn publish(error: PublishError) -> Status {
             details.set_retry_info(Some(retry_in));
             with(Code::ResourceExhausted, message, details)
         }
+        PublishError::RateExceeded { retry_in } => rate_exceeded("events", retry_in),
         PublishError::TooManyDeliveries => {
             let why = format!("a request makes at most {DELIVERIES_MAX} deliveries: send less");
             quota("TOO_MANY_DELIVERIES", "request", &why)
@@ -411,6 +422,16 @@ mod tests {
         assert_eq!((full.code(), &*reason(&full)), (Code::ResourceExhausted, "QUEUE_FULL"));
         let retry = full.get_details_retry_info().expect("a wait");
         assert_eq!(retry.retry_delay, Some(Duration::from_millis(200)));
+
+        let fast = answer(PublishError::RateExceeded { retry_in: Duration::from_millis(300) });
+        assert_eq!(
+            (fast.code(), &*reason(&fast)),
+            (Code::ResourceExhausted, "RATE_LIMIT_EXCEEDED")
+        );
+        let retry = fast.get_details_retry_info().expect("a wait");
+        assert_eq!(retry.retry_delay, Some(Duration::from_millis(300)));
+        let quota = fast.get_details_quota_failure().expect("a quota");
+        assert_eq!(quota.violations[0].subject, "organization");
 
         let many = answer(PublishError::TooManyDeliveries);
         assert_eq!(

@@ -23,8 +23,9 @@ pub use self::batcher::Batcher;
 use crate::domain::event::NewEvent;
 use crate::domain::event_rules::content_hash;
 use crate::domain::id::{EventKey, OrganizationId};
+use crate::domain::rate::Rate;
 use crate::metrics::{Metrics, Refusal};
-use crate::permits::QueueSlots;
+use crate::permits::{QueueSlots, RateLimiter};
 use crate::store::Claim;
 
 /// Most deliveries that one request may make.
@@ -37,7 +38,7 @@ const HELD_EVENT_BYTES: usize = 1024;
 /// How long a caller should wait before it tries again after a refusal.
 const RETRY_IN: Duration = Duration::from_millis(200);
 
-/// How much may wait to be committed.
+/// How much may wait to be committed, and how much is taken at all.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Most events that wait: see `admission`. More lets larger bursts in where
@@ -45,6 +46,8 @@ pub struct Settings {
     pub queue_events: u32,
     /// Payload bytes that wait.
     pub queue_bytes: u32,
+    /// Events of one organization; `None`: as many as can be stored.
+    pub rate: Option<Rate>,
 }
 
 /// The door for publishers. Cloning shares it.
@@ -55,6 +58,7 @@ pub struct Intake {
     /// Payload bytes that wait to join the queue.
     held_back: Arc<Semaphore>,
     admission: Arc<Admission>,
+    limiter: Option<RateLimiter>,
     jobs: mpsc::UnboundedSender<Job>,
     slots: QueueSlots,
     metrics: Metrics,
@@ -89,6 +93,11 @@ pub struct PublishedEvent {
 pub enum PublishError {
     /// Too much waits to be committed.
     QueueFull {
+        /// When to try again.
+        retry_in: Duration,
+    },
+    /// The organization publishes more than it may.
+    RateExceeded {
         /// When to try again.
         retry_in: Duration,
     },
@@ -133,6 +142,7 @@ impl Intake {
             bytes: Arc::new(Semaphore::new(settings.queue_bytes as usize)),
             held_back: Arc::new(Semaphore::new((settings.queue_bytes / HELD_BACK) as usize)),
             admission: Arc::clone(&admission),
+            limiter: settings.rate.map(RateLimiter::new),
             jobs,
             slots,
             metrics,
@@ -142,12 +152,22 @@ impl Intake {
     }
 
     /// Refuses a request of so many events, if it would be now: cheaper than reading them
-    /// first.
+    /// first. What is let in counts for the organization's rate, whatever becomes of it.
     ///
     /// # Errors
     ///
-    /// [`PublishError::QueueFull`].
-    pub fn admit(&self, events: usize) -> Result<(), PublishError> {
+    /// [`PublishError::QueueFull`], [`PublishError::RateExceeded`].
+    pub fn admit(&self, organization: &OrganizationId, events: usize) -> Result<(), PublishError> {
+        self.has_room(events)?;
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        let count = u32::try_from(events).unwrap_or(u32::MAX);
+        limiter.take(organization, count).map_err(|retry_in| {
+            self.metrics.publish_refused(Refusal::RateExceeded);
+            PublishError::RateExceeded { retry_in }
+        })
+    }
+
+    fn has_room(&self, events: usize) -> Result<(), PublishError> {
         let free = self.events.available_permits();
         let waiting = (self.settings.queue_events as usize).saturating_sub(free);
         if self.admission.admits(waiting, events) { Ok(()) } else { Err(self.full()) }
@@ -195,7 +215,7 @@ impl Intake {
         events: usize,
         bytes: usize,
     ) -> Result<[OwnedSemaphorePermit; 2], PublishError> {
-        self.admit(events)?;
+        self.has_room(events)?;
         let full = |_| self.full();
         // A request larger than the whole queue may have all of it.
         let count = |wanted: usize, all: u32| u32::try_from(wanted).unwrap_or(all).min(all);

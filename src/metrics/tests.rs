@@ -9,6 +9,8 @@ fn busy() -> Metrics {
     metrics.events_accepted(3);
     metrics.events_duplicate(1);
     metrics.publish_refused(Refusal::QueueFull);
+    metrics.publish_refused(Refusal::RateExceeded);
+    metrics.publish_refused(Refusal::RateExceeded);
     metrics.publish_held_back(Duration::from_secs(1));
     metrics.commit(3, Duration::from_millis(2));
     for result in AttemptResult::ALL {
@@ -48,6 +50,7 @@ fn the_page_says_what_was_counted() {
         ("hookward_events_accepted_total", 3.0),
         ("hookward_events_duplicate_total", 1.0),
         ("hookward_publish_refused_total{reason=\"queue_full\"}", 1.0),
+        ("hookward_publish_refused_total{reason=\"rate_exceeded\"}", 2.0),
         ("hookward_publish_held_back_seconds_sum", 1.0),
         ("hookward_commit_events_sum", 3.0),
         ("hookward_commit_duration_seconds_bucket{le=\"0.0025\"}", 1.0),

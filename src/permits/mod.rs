@@ -1,5 +1,6 @@
 //! Slots: how much of this process one endpoint, one organization and all of them
-//! together may take; circuits: which endpoints are left alone for a while.
+//! together may take; circuits: which endpoints are left alone for a while; rate limits:
+//! how much is taken from callers of one organization.
 
 mod breaker;
 #[cfg(test)]
@@ -8,6 +9,7 @@ mod circuits;
 mod in_flight;
 mod pressure;
 mod queue_slots;
+mod rate_limiter;
 #[cfg(test)]
 mod traces;
 
@@ -18,3 +20,4 @@ pub use self::breaker::{
 pub use self::circuits::{Circuit, Circuits, Endpoint, Pass};
 pub use self::in_flight::{InFlight, InFlightLimits, Start};
 pub use self::queue_slots::{QueueSlots, QueueSlotsLimits};
+pub use self::rate_limiter::RateLimiter;

@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -17,20 +18,27 @@ use tonic::{Request, Response, Status};
 
 pub(crate) struct Collector {
     address: SocketAddr,
-    spans: Arc<Mutex<Vec<Span>>>,
+    taken: Arc<Mutex<Taken>>,
 }
 
-struct Spans(Arc<Mutex<Vec<Span>>>);
+#[derive(Default)]
+struct Taken {
+    spans: Vec<Span>,
+    /// Everything, as it is on the wire.
+    bytes: Vec<u8>,
+}
+
+struct Spans(Arc<Mutex<Taken>>);
 
 impl Collector {
     pub(crate) async fn start() -> Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
-        let spans = Arc::new(Mutex::new(Vec::new()));
-        let service = TraceServiceServer::new(Spans(Arc::clone(&spans)));
+        let taken = Arc::new(Mutex::new(Taken::default()));
+        let service = TraceServiceServer::new(Spans(Arc::clone(&taken)));
         let incoming = TcpListenerStream::new(listener);
         tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
-        Collector { address, spans }
+        Collector { address, taken }
     }
 
     /// For `OTEL_EXPORTER_OTLP_ENDPOINT`.
@@ -38,15 +46,15 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// All spans that came so far.
-    pub(crate) fn spans(&self) -> Vec<Span> {
-        self.spans.lock().expect("nobody panics while holding it").clone()
+    /// Everything that came so far, as it is on the wire: spans, and who sent them.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.taken.lock().expect("nobody panics while holding it").bytes.clone()
     }
 
     /// The spans of one trace, in the order of their arrival.
     pub(crate) fn trace(&self, trace_id: &[u8]) -> Vec<Span> {
-        let spans = self.spans.lock().expect("nobody panics while holding it");
-        spans.iter().filter(|span| span.trace_id == trace_id).cloned().collect()
+        let taken = self.taken.lock().expect("nobody panics while holding it");
+        taken.spans.iter().filter(|span| span.trace_id == trace_id).cloned().collect()
     }
 }
 
@@ -56,10 +64,12 @@ impl TraceService for Spans {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let resources = request.into_inner().resource_spans.into_iter();
+        let request = request.into_inner();
+        let mut taken = self.0.lock().expect("nobody panics while holding it");
+        taken.bytes.extend(request.encode_to_vec());
+        let resources = request.resource_spans.into_iter();
         let scopes = resources.flat_map(|resource| resource.scope_spans);
-        let spans = scopes.flat_map(|scope| scope.spans);
-        self.0.lock().expect("nobody panics while holding it").extend(spans);
+        taken.spans.extend(scopes.flat_map(|scope| scope.spans));
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }

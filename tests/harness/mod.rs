@@ -5,6 +5,7 @@
 pub(crate) mod admin;
 pub(crate) mod authority;
 pub(crate) mod caller;
+pub(crate) mod canary;
 pub(crate) mod client;
 pub(crate) mod collector;
 pub(crate) mod engine;

@@ -71,6 +71,11 @@ impl Cluster {
         psql
     }
 
+    /// What the server has logged.
+    pub(crate) fn log(&self) -> Vec<u8> {
+        std::fs::read(self.directory.join("log")).expect("the folder is ours")
+    }
+
     /// Ends it as a crash would, and starts it again. Returns when it takes connections.
     pub(crate) fn crash_and_restart(&self) {
         let control = |arguments: &[&str]| {

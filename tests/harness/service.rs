@@ -15,7 +15,7 @@ use super::process::Process;
 
 /// How to run `hookward serve`. Receivers on 127.0.0.1 may be called and the test
 /// authority is trusted, unless told otherwise; the tests have no other way around the
-/// rules of egress.
+/// rules of egress. Callers may call as often as they like.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     engine: Engine,
@@ -27,14 +27,21 @@ pub(crate) struct Settings {
 pub(crate) struct Service {
     settings: Settings,
     process: Process,
+    ports: Ports,
+}
+
+struct Ports {
     admin: SocketAddr,
-    /// `None` where it only sends.
-    channel: Option<Channel>,
+    /// Where it takes calls, and a connection to there; `None` where it only sends.
+    grpc: Option<(SocketAddr, Channel)>,
 }
 
 impl Settings {
     pub(crate) fn new(engine: Engine) -> Settings {
-        Settings { engine, arguments: Vec::new(), environment: Vec::new(), loopback: true }
+        let rates = ["PUBLISH", "CALL"];
+        let off = |kind| (format!("HOOKWARD_MAX_{kind}_RATE_ORGANIZATION"), "off".to_owned());
+        let environment = rates.map(off).into();
+        Settings { engine, arguments: Vec::new(), environment, loopback: true }
     }
 
     /// Adds a flag with a value.
@@ -58,8 +65,8 @@ impl Settings {
     /// Starts a server and waits until it is ready.
     pub(crate) async fn start(self) -> Service {
         let mut process = self.launch();
-        let (admin, channel) = ready(&mut process).await;
-        Service { settings: self, process, admin, channel }
+        let ports = ready(&mut process).await;
+        Service { settings: self, process, ports }
     }
 
     /// Starts a server that is not expected to get ready.
@@ -106,11 +113,17 @@ impl Service {
 
     /// A connection to the gRPC port.
     pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone().expect("this replica takes calls")
+        let (_, channel) = self.ports.grpc.as_ref().expect("this replica takes calls");
+        channel.clone()
+    }
+
+    pub(crate) fn grpc_address(&self) -> SocketAddr {
+        let (address, _) = self.ports.grpc.as_ref().expect("this replica takes calls");
+        *address
     }
 
     pub(crate) fn admin_address(&self) -> SocketAddr {
-        self.admin
+        self.ports.admin
     }
 
     /// Its process id.
@@ -128,7 +141,7 @@ impl Service {
 
     /// What its metrics page says of one series.
     pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
-        admin::metric(self.admin, series).await
+        admin::metric(self.ports.admin, series).await
     }
 
     /// The settings it runs with.
@@ -169,7 +182,7 @@ impl Service {
     /// Starts it again after its end, on the same database and on other ports.
     pub(crate) async fn restart(&mut self) {
         self.process = self.settings.launch();
-        (self.admin, self.channel) = ready(&mut self.process).await;
+        self.ports = ready(&mut self.process).await;
     }
 }
 
@@ -183,10 +196,10 @@ pub(crate) async fn addresses(process: &mut Process) -> (Option<SocketAddr>, Soc
 
 /// Waits until it serves; its admin port and a connection to its gRPC port, if it has
 /// one.
-async fn ready(process: &mut Process) -> (SocketAddr, Option<Channel>) {
+async fn ready(process: &mut Process) -> Ports {
     let (grpc, admin) = addresses(process).await;
-    let Some(grpc) = grpc else { return (admin, None) };
+    let Some(grpc) = grpc else { return Ports { admin, grpc: None } };
     let endpoint = Endpoint::from_shared(format!("http://{grpc}")).expect("a URL");
     let channel = eventually("a connection", async || endpoint.connect().await.ok()).await;
-    (admin, Some(channel))
+    Ports { admin, grpc: Some((grpc, channel)) }
 }

@@ -109,6 +109,29 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
     assert_eq!(elsewhere.connections(), 0);
 }
 
+#[tokio::test]
+async fn proxies_of_the_environment_are_not_used() {
+    let trap = Receiver::trap(&format!("{FORBIDDEN}:0")).await;
+    let mut settings = Settings::new(Engine::sqlite());
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        settings = settings.env(name, &trap.url()).env(&name.to_lowercase(), &trap.url());
+    }
+    let service = settings.start().await;
+    let clinic = service.organization("clinic");
+    let receivers =
+        [Receiver::answering([200]).await, Receiver::secure(Certificate::Good, [200]).await];
+    for receiver in &receivers {
+        clinic.create(draft(receiver, "standard", "*")).await;
+    }
+
+    clinic.publish("invoice.paid", "{}").await;
+
+    for receiver in &receivers {
+        receiver.received(1).await;
+    }
+    assert_eq!(trap.connections(), 0);
+}
+
 /// A server with a nameserver of the test's, a TLS receiver on the allowed address and a
 /// trap at the same port of the forbidden one.
 struct Stage {

@@ -236,6 +236,8 @@ impl Caller {
             }
             Switch::Ping => {
                 let request = pb::PingSubscriptionRequest { organization_id, subscription_id };
+                // There are ten a minute.
+                let codes = [INVALID, MISSING, STATE, FULL];
                 let sent = ask!(self, SubscriptionServiceClient, ping_subscription, codes, request);
                 if let Some(sent) = sent {
                     assert!(own);

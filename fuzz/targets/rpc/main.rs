@@ -43,6 +43,7 @@ impl Server {
             "--admin-listen=off".to_owned(),
             "--role=api".to_owned(),
             "--egress-allow=127.0.0.1/32".to_owned(),
+            "--max-call-rate-organization=off".to_owned(),
         ];
         let settings = Settings::from_flags(flags).expect("they are right");
         Store::migrate(&settings.database).await.expect("migrates");

@@ -11,8 +11,8 @@ use crate::domain::event::{NewEvent, Payload, TraceContext};
 use crate::domain::event_rules::{EventInput, content_hash};
 use crate::domain::id::OrganizationId;
 use crate::domain::invalid::InvalidField;
-use crate::domain::timestamp::Timestamp;
 use crate::domain::scope::Scope;
+use crate::domain::timestamp::Timestamp;
 use crate::grpc::{Context, access, call, pb, status, time};
 use crate::intake::{PublishError, PublishedEvent};
 
@@ -44,18 +44,16 @@ pub(super) async fn publish(
     request: Request<pb::PublishEventsRequest>,
 ) -> Result<Response<pb::PublishEventsResponse>, Status> {
     let (metadata, extensions, request) = request.into_parts();
-    let organization = access::organization(
-        &extensions,
-        Scope::EventsPublish,
-        &request.organization_id,
-    )?;
+    let organization =
+        access::organization(&extensions, Scope::EventsPublish, &request.organization_id)?;
     if REQUEST_BYTES_MAX < request.encoded_len() {
         return Err(status::too_large());
     }
     if !(1..=EVENTS_MAX).contains(&request.events.len()) {
         return Err(InvalidField::new("events", "EVENTS_COUNT", "1 to 1000 events").into());
     }
-    context.intake.admit(request.events.len()).map_err(status::publish)?;
+    let admitted = context.intake.admit(&organization, request.events.len());
+    admitted.map_err(status::publish)?;
     let reader = Reader {
         organization: &organization,
         trace: call::trace_context(&metadata),
@@ -160,6 +158,7 @@ fn placed(error: PublishError, repeats: &[Repeat]) -> PublishError {
             PublishError::IdConflict { index: kept.nth(index).unwrap_or(index) }
         }
         other @ (PublishError::QueueFull { .. }
+        | PublishError::RateExceeded { .. }
         | PublishError::TooManyDeliveries
         | PublishError::Rejected
         | PublishError::StorageFull

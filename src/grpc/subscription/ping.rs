@@ -16,11 +16,8 @@ pub(super) async fn ping(
     request: Request<pb::PingSubscriptionRequest>,
 ) -> Result<pb::PingSubscriptionResponse, Status> {
     let (metadata, extensions, request) = request.into_parts();
-    let organization = access::organization(
-        &extensions,
-        Scope::SubscriptionsWrite,
-        &request.organization_id,
-    )?;
+    let organization =
+        access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
     let id = &request.subscription_id;
     let subscription = find(context, &organization, id).await?;
     let object = Object::subscription(id);
@@ -32,6 +29,9 @@ pub(super) async fn ping(
     let ping = profile.and_then(|profile| profile.ping()).ok_or_else(|| {
         status::precondition(object, "PING_UNSUPPORTED", "the subscription's profile has no ping")
     })?;
+    // Who chooses the URL chooses who is called.
+    let taken = context.pings.take(&organization, 1);
+    taken.map_err(|wait| status::rate_exceeded("pings", wait))?;
     let input = EventInput {
         organization,
         account_id: subscription.spec.account.as_ref().map_or("", AccountId::as_str).to_owned(),

@@ -100,6 +100,7 @@ struct Values {
     deliveries_claimed: AtomicU64,
     deliveries_taken_over: AtomicU64,
     deliveries_released: AtomicU64,
+    not_asked: AtomicU64,
     circuit_changes: [AtomicU64; CircuitChange::ALL.len()],
     routing_reloads: AtomicU64,
     routing_changes: AtomicU64,
@@ -233,6 +234,11 @@ impl Metrics {
     /// Claimed deliveries given back untried.
     pub fn released(&self, count: usize) {
         add(&self.values().deliveries_released, count as u64);
+    }
+
+    /// A request that was not made because our own way out does not work.
+    pub fn not_asked(&self) {
+        add(&self.values().not_asked, 1);
     }
 
     /// A receiver fell out, or came back.

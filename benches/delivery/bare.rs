@@ -106,8 +106,9 @@ async fn post(url: &str, run: u32, time: Duration, payload_bytes: usize) -> anyh
 
 impl Posting {
     fn new(url: &str, run: u32, payload_bytes: usize) -> anyhow::Result<Posting> {
-        let policy = AddressPolicy { allow: vec!["127.0.0.1/32".parse()?], deny: Vec::new() };
-        let endpoint = EndpointUrl::parse(url, &policy)
+        let allow = vec!["127.0.0.1/32".parse()?];
+        let policy = AddressPolicy { allow, ..AddressPolicy::default() };
+        let endpoint = EndpointUrl::parse(url, policy.rules(None))
             .map_err(|invalid| anyhow::anyhow!("the receiver's URL is refused: {invalid:?}"))?;
         let profiles = Profiles::built_in();
         let profile = profiles.get(DEFAULT_PROFILE).context("the default profile is there")?;
@@ -149,7 +150,7 @@ impl Posting {
         match sent.outcome {
             Outcome::Responded { status: 200, .. } => self.tracker.accept(1, begun),
             Outcome::Responded { status, .. } => self.tracker.fail(1, &format!("HTTP {status}")),
-            Outcome::NoResponse(_) => self.tracker.fail(1, sent.detail),
+            Outcome::NoResponse(_) | Outcome::NotAsked { .. } => self.tracker.fail(1, sent.detail),
         }
     }
 }
@@ -189,5 +190,6 @@ fn spec(url: &str) -> SubscriptionSpec {
         retry_waits: Vec::new(),
         attempt_timeout: ATTEMPT_TIMEOUT_DEFAULT,
         max_in_flight: CONNECTIONS,
+        tls: <_>::default(),
     }
 }

@@ -28,7 +28,7 @@ pub fn cpu_time() -> Duration {
 /// The real way out. Only loopback may be called.
 pub static EGRESS: LazyLock<Egress> = LazyLock::new(|| {
     let allow = vec!["127.0.0.1/32".parse().expect("an address")];
-    Egress::new(Settings::new(AddressPolicy { allow, deny: Vec::new() })).expect("opens")
+    Egress::new(Settings::new(AddressPolicy { allow, ..AddressPolicy::default() })).expect("opens")
 });
 
 /// How a receiver treats a connection.

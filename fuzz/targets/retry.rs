@@ -2,7 +2,6 @@
 //! can be, a wait within its bounds, or the right end.
 #![no_main]
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
@@ -80,7 +79,7 @@ fn accepted(waits: Option<Vec<Duration>>) -> Option<Vec<Duration>> {
         retry_waits: waits,
         ..SubscriptionInput::default()
     };
-    let spec = input.check(&profile, &AddressPolicy::default(), &BTreeMap::new());
+    let spec = input.check(&profile, AddressPolicy::default().rules(None), None);
     Some(spec.ok()?.retry_waits)
 }
 
@@ -88,7 +87,7 @@ fn accepted(waits: Option<Vec<Duration>>) -> Option<Vec<Duration>> {
 fn bounds(base: Duration, outcome: &Outcome) -> (Duration, Duration) {
     let asked = match outcome {
         Outcome::Responded { retry_after, .. } => retry_after.unwrap_or_default(),
-        Outcome::NoResponse(_) => Duration::ZERO,
+        Outcome::NoResponse(_) | Outcome::NotAsked { .. } => Duration::ZERO,
     };
     let floor = base.max(asked.min(RETRY_AFTER_MAX));
     (floor, floor + floor / 10 + Duration::from_nanos(1))

@@ -12,6 +12,7 @@ use crate::domain::delivery::DeliveryState;
 use crate::domain::event::{NewEvent, Payload, TraceContext};
 use crate::domain::id::{DeliveryKey, KeyMaker, OrganizationId, SubscriptionKey};
 use crate::domain::profile::Profiles;
+use crate::domain::receiver_tls::ReceiverTls;
 use crate::domain::subscription::{SubscriptionSpec, SubscriptionState};
 use crate::domain::timestamp::{Timestamp, micros};
 use crate::egress::{self, Egress};
@@ -24,7 +25,7 @@ async fn engine(folder: &std::path::Path) -> Engine {
         store::Settings { target: Target::Sqlite(folder.join("hookward.db")), connections_max: 4 };
     let store = Store::open(&settings).await.expect("a fresh file opens");
     let allow = vec!["127.0.0.1/32".parse().expect("an address")];
-    let policy = AddressPolicy { allow, deny: Vec::new() };
+    let policy = AddressPolicy { allow, ..AddressPolicy::default() };
     let egress = Egress::new(egress::Settings::new(policy)).expect("no extra certificates");
     let settings = Settings {
         intake: crate::intake::Settings { queue_events: 1000, queue_bytes: 1 << 20, rate: None },
@@ -70,6 +71,7 @@ fn new_subscription(
         retry_waits: vec![Duration::from_millis(100)],
         attempt_timeout: Duration::from_secs(5),
         max_in_flight: 2,
+        tls: ReceiverTls::default(),
     };
     let organization = organization.clone();
     NewSubscription { key, organization, spec, state: SubscriptionState::Active, secret: None }

@@ -3,6 +3,7 @@
 mod engine;
 #[cfg(test)]
 mod engine_tests;
+mod own_addresses;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -56,6 +57,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// What of this deployment must not be called is not known.
+    #[error("cannot find the addresses of this deployment's own parts: {0}")]
+    OwnAddresses(std::io::Error),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -68,10 +72,7 @@ impl App {
     ///
     /// See [`StartError`]; nothing goes on running then.
     pub async fn start(settings: Settings, metrics: Metrics) -> Result<App, StartError> {
-        let policy = Arc::new(settings.egress.policy.clone());
         let issuers = Issuers::new(settings.auth.issuers.clone(), &settings.egress.nameservers)
-            .map_err(|error| StartError::Settings(error.to_string()))?;
-        let egress = Egress::new(settings.egress)
             .map_err(|error| StartError::Settings(error.to_string()))?;
         // Listen first: a port that is taken should not cost a replica's registration.
         let serves = settings.role != Role::Dispatch;
@@ -81,6 +82,14 @@ impl App {
             None => None,
         };
         let store = Store::open(&settings.database).await?;
+        let mut egress = settings.egress;
+        let listeners = [&grpc_listener, &admin_listener].map(|one| address(one.as_ref()));
+        let servers = settings.database.target.server().into_iter().chain(settings.kubernetes_api);
+        let closed = own_addresses::close(&mut egress, listeners.into_iter().flatten(), servers);
+        closed.await.map_err(StartError::OwnAddresses)?;
+        let policy = Arc::new(egress.policy.clone());
+        let egress = Egress::new(egress);
+        let egress = egress.map_err(|error| StartError::Settings(error.to_string()))?;
         let engine = engine::Settings {
             intake: settings.intake,
             in_flight: settings.in_flight,

@@ -83,7 +83,9 @@ impl Failure {
             Failure::Settings(_) | Failure::Telemetry(_) => true,
             Failure::Start(error) => match error {
                 StartError::Settings(_) | StartError::Store(StoreError::Setup(_)) => true,
-                StartError::Listen(..) | StartError::Store(_) => false,
+                StartError::Listen(..) | StartError::OwnAddresses(_) | StartError::Store(_) => {
+                    false
+                }
             },
             Failure::Store(error) => matches!(error, StoreError::Setup(_)),
             Failure::Io(_) | Failure::Command(_) | Failure::Demo => false,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{DatabaseArguments, Role, Settings, read_database};
+use crate::config::{DatabaseArguments, Role, Settings, kubernetes_api, read_database};
 use crate::metrics::Metrics;
 use crate::store::{Store, Target};
 use crate::telemetry::Telemetry;
@@ -26,6 +26,7 @@ pub async fn serve(mut settings: Settings) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let telemetry = Telemetry::start(&settings.telemetry)?;
     settings.egress.idle_in_all_max = process_limits::set(settings.in_flight.replica);
+    settings.kubernetes_api = kubernetes_api();
     let served = serve_until(settings, &mut signals).await;
     tokio::select! {
         () = telemetry.flush() => {}

@@ -82,14 +82,14 @@ pub struct ServeArguments {
     #[arg(long, env = "HOOKWARD_INSECURE_NO_AUTH", hide_env_values = true)]
     #[arg(value_parser = BoolishValueParser::new())]
     pub(super) insecure_no_auth: bool,
-    /// Address or network, with ports if not all, that may be called although it is not
-    /// public, also with plain http. Repeatable.
+    /// Address or network, with ports if not all and for one organization if not everybody,
+    /// that may be called although it is not public, also with plain http. Repeatable.
     ///
-    /// Such as 10.1.0.0/16:443,8443 or [fd00::]/8:443. Several in one value are separated
-    /// by spaces or semicolons; commas separate ports. Too wide: subscriptions reach into
-    /// your own network.
+    /// Such as 10.1.0.0/16:443,8443 or [fd00::]/8:443@clinic-7. Several in one value are
+    /// separated by spaces or semicolons; commas separate ports. Too wide: subscriptions
+    /// reach into your own network.
     #[arg(long, env = "HOOKWARD_EGRESS_ALLOW", hide_env_values = true)]
-    #[arg(value_name = "CIDR[:PORTS]")]
+    #[arg(value_name = "CIDR[:PORTS][@ORGANIZATION]")]
     pub(super) egress_allow: Vec<String>,
     /// Network that is never called, whatever else is said. Repeatable.
     ///
@@ -98,6 +98,30 @@ pub struct ServeArguments {
     #[arg(long, env = "HOOKWARD_EGRESS_DENY", hide_env_values = true)]
     #[arg(value_name = "CIDR")]
     pub(super) egress_deny: Vec<String>,
+    /// What becomes of names with both allowed and forbidden addresses: refuse or filter.
+    ///
+    /// refuse calls none of them: a forbidden address among others is a mistake or an
+    /// attack. filter calls the allowed ones; for networks whose name servers add private
+    /// addresses to public names.
+    #[arg(long, env = "HOOKWARD_EGRESS_MIXED_ANSWERS", hide_env_values = true)]
+    #[arg(value_name = "WAY", default_value = "refuse")]
+    pub(super) egress_mixed_answers: String,
+    /// Prefix under which your network reaches IPv4 addresses (NAT64). Repeatable.
+    ///
+    /// For networks with IPv6 only, behind DNS64: 64:ff9b::/96, or a prefix of your own of
+    /// 32, 40, 48, 56, 64 or 96 bits. An address under it is judged as the IPv4 address that
+    /// it stands for. Missing: names that have IPv4 addresses only cannot be called, and an
+    /// own prefix that looks public leads anywhere.
+    #[arg(long, env = "HOOKWARD_EGRESS_NAT64", hide_env_values = true)]
+    #[arg(value_name = "PREFIX")]
+    pub(super) egress_nat64: Vec<String>,
+    /// Proxy through which receivers are reached (HTTP CONNECT).
+    ///
+    /// Addresses are resolved and judged here all the same, and the proxy is asked for them,
+    /// never for names. It should filter too. While it does not work deliveries wait, and no
+    /// retry is spent. Proxies of the environment, such as HTTPS_PROXY, are not used.
+    #[arg(long, env = "HOOKWARD_EGRESS_PROXY", hide_env_values = true, value_name = "HOST:PORT")]
+    pub(super) egress_proxy: Option<String>,
     /// PEM file of a certificate authority to trust besides the public ones. Repeatable.
     ///
     /// Several in one value are separated by semicolons. Read at start.

@@ -25,11 +25,11 @@ use clap::{Args, Command, FromArgMatches};
 pub use self::arguments::{DatabaseArguments, LogArguments, ServeArguments};
 pub use self::auth::Auth;
 
-use crate::domain::address::{AddressPolicy, Cidr, EgressAllow};
+use crate::domain::address::{AddressPolicy, Cidr, EgressAllow, Nat64Prefix};
 use crate::domain::event_rules::PAYLOAD_BYTES_CEILING;
 use crate::domain::profile::Profiles;
 use crate::domain::rate::Rate;
-use crate::egress;
+use crate::egress::{self, MixedAnswers};
 use crate::grpc;
 use crate::intake;
 use crate::permits::InFlightLimits;
@@ -39,6 +39,8 @@ use crate::telemetry::LogFormat;
 
 /// Connections that `migrate` needs.
 const MIGRATE_CONNECTIONS: u32 = 2;
+/// Port of Kubernetes' API unless the environment says otherwise.
+const KUBERNETES_PORT: u16 = 443;
 /// The most that can be waited for in bytes; the queue counts them in 32 bits.
 const QUEUE_BYTES_MAX: u64 = 4_000_000_000;
 
@@ -70,6 +72,8 @@ pub struct Settings {
     pub tls: Option<grpc::Tls>,
     /// How receivers are reached.
     pub egress: egress::Settings,
+    /// Host and port of the API of the cluster that this runs in.
+    pub kubernetes_api: Option<(String, u16)>,
     /// The built-in wire profiles and the operator's.
     pub profiles: Arc<Profiles>,
     /// Whether the server describes itself to gRPC clients.
@@ -176,6 +180,7 @@ impl Settings {
                 auth: door.auth,
                 tls: door.tls,
                 egress: egress?,
+                kubernetes_api: None,
                 profiles: profiles?,
                 reflection: !arguments.no_reflection,
                 payload_bytes_max: usize::try_from(payload_bytes_max?).ok()?,
@@ -212,6 +217,14 @@ pub fn life(text: &str) -> Result<Duration, String> {
     value::duration(text, Duration::from_secs(1), Duration::from_hours(24 * 3653))
 }
 
+/// What Kubernetes tells every container of its API's place.
+#[must_use]
+pub fn kubernetes_api() -> Option<(String, u16)> {
+    let told = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let port = told("KUBERNETES_SERVICE_PORT").and_then(|port| port.parse().ok());
+    Some((told("KUBERNETES_SERVICE_HOST")?, port.unwrap_or(KUBERNETES_PORT)))
+}
+
 fn read_target(arguments: &DatabaseArguments, faults: &mut Faults) -> Option<store::Target> {
     let Some(path) = &arguments.database_url_file else {
         return faults.note("database-url", store::Target::parse(&arguments.database_url));
@@ -224,14 +237,41 @@ fn read_egress(arguments: &ServeArguments, faults: &mut Faults) -> Option<egress
     let before = faults.0.len();
     let allow = read_list::<EgressAllow>("egress-allow", &arguments.egress_allow, faults);
     let deny = read_list::<Cidr>("egress-deny", &arguments.egress_deny, faults);
-    let mut settings = egress::Settings::new(AddressPolicy { allow, deny });
+    let nat64 = read_nat64(arguments, faults);
+    let policy = AddressPolicy { allow, deny, nat64, ..AddressPolicy::default() };
+    let mut settings = egress::Settings::new(policy);
     for text in value::words(&arguments.egress_nameserver) {
         settings.nameservers.extend(faults.note("egress-nameserver", value::nameserver(text)));
+    }
+    let mixed = faults.note("egress-mixed-answers", mixed_answers(&arguments.egress_mixed_answers));
+    settings.mixed_answers = mixed.unwrap_or_default();
+    // An empty variable is one that is not set.
+    let proxy = arguments.egress_proxy.as_deref().filter(|text| !text.is_empty());
+    if let Some(text) = proxy {
+        settings.proxy = faults.note("egress-proxy", value::host_and_port(text));
     }
     for path in value::paths(&arguments.egress_ca) {
         settings.ca_files_pem.extend(faults.note("egress-ca", read_authority(path)));
     }
     (faults.0.len() == before).then_some(settings)
+}
+
+fn mixed_answers(text: &str) -> Result<MixedAnswers, &'static str> {
+    match text {
+        "refuse" => Ok(MixedAnswers::Refuse),
+        "filter" => Ok(MixedAnswers::Filter),
+        _ => Err("write refuse or filter"),
+    }
+}
+
+fn read_nat64(arguments: &ServeArguments, faults: &mut Faults) -> Vec<Nat64Prefix> {
+    let nat64 = read_list::<Nat64Prefix>("egress-nat64", &arguments.egress_nat64, faults);
+    for (place, one) in nat64.iter().enumerate() {
+        if nat64[..place].iter().any(|other| one.overlaps(*other)) {
+            faults.note::<(), _>("egress-nat64", Err("one prefix lies in another"));
+        }
+    }
+    nat64
 }
 
 fn read_list<T>(flag: &str, texts: &[String], faults: &mut Faults) -> Vec<T>

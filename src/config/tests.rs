@@ -30,6 +30,7 @@ fn the_defaults_are_those_documented() {
     assert_eq!(settings.role, Role::All);
     assert!(settings.auth.is_open() && settings.tls.is_none());
     assert!(settings.egress.policy.allow.is_empty() && settings.egress.policy.deny.is_empty());
+    assert_eq!(settings.egress.mixed_answers, MixedAnswers::Refuse);
     assert!(settings.reflection);
     assert_eq!(settings.payload_bytes_max, crate::domain::event_rules::PAYLOAD_BYTES_DEFAULT);
     assert_eq!((settings.intake.queue_events, settings.intake.queue_bytes), (4096, 67_108_864));
@@ -55,6 +56,9 @@ fn every_fault_is_reported_at_once() {
         "--tls-client-ca=/nowhere.pem",
         "--egress-allow=10.0.0.0/33;10.0.0.1/8",
         "--egress-deny=net",
+        "--egress-mixed-answers=some",
+        "--egress-nat64=64:ff9b::/97",
+        "--egress-proxy=http://proxy:3128",
         "--egress-ca=/nowhere.pem",
         "--egress-nameserver=dns",
         "--profiles=/nowhere",
@@ -98,19 +102,45 @@ fn strangers_are_let_in_only_on_demand() {
 fn lists_are_repeated_or_separated_and_commas_belong_to_ports() {
     let settings = read(&[
         "--egress-allow=10.0.0.0/8:443,8443 127.0.0.1;[::1]:80",
-        "--egress-allow=192.168.0.0/16",
+        "--egress-allow=192.168.0.0/16 10.9.0.0/16:1@clinic-7",
         "--egress-deny=",
         "--egress-nameserver=192.0.2.53; [2001:db8::1]:5353",
     ]);
     let egress = settings.expect("all of it is right").egress;
-    let opens =
-        |address: &str, port| egress.policy.permits(address.parse().expect("is an address"), port);
-    assert_eq!(egress.policy.allow.len(), 4);
+    let rules = egress.policy.rules(None);
+    let opens = |address: &str, port| rules.permits(address.parse().expect("is an address"), port);
+    assert_eq!(egress.policy.allow.len(), 5);
     assert!(opens("10.1.1.1", 443) && opens("10.1.1.1", 8443) && !opens("10.1.1.1", 80));
     assert!(opens("127.0.0.1", 9000) && opens("::1", 80) && opens("192.168.1.1", 1));
+    assert!(!opens("10.9.1.1", 1), "that one is for one organization only");
     assert!(egress.policy.deny.is_empty());
     let servers: Vec<String> = egress.nameservers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::1]:5353"]);
+}
+
+#[test]
+fn translators_prefixes_do_not_lie_in_each_other() {
+    let settings = read(&["--egress-nat64=64:ff9b::/96 2001:db8:64::/48"]);
+    assert_eq!(settings.expect("two prefixes").egress.policy.nat64.len(), 2);
+    let refused = faults(&["--egress-nat64=2001:db8:64::/48", "--egress-nat64=2001:db8::/32"]);
+    assert_eq!(refused, ["--egress-nat64: one prefix lies in another"]);
+}
+
+#[test]
+fn a_proxy_is_a_host_and_a_port() {
+    let proxy = |text: &str| read(&[&format!("--egress-proxy={text}")]).map(|it| it.egress.proxy);
+    let good = [
+        ("proxy.example:3128", ("proxy.example", 3128)),
+        ("192.0.2.7:80", ("192.0.2.7", 80)),
+        ("[2001:db8::1]:3128", ("2001:db8::1", 3128)),
+    ];
+    for (text, (host, port)) in good {
+        assert_eq!(proxy(text), Ok(Some((host.to_owned(), port))), "{text}");
+    }
+    assert_eq!(proxy(""), Ok(None));
+    for bad in ["proxy", "proxy:", ":3128", "proxy:0", "a@proxy:1", "proxy:1/", "2001:db8::1:80"] {
+        assert!(proxy(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]

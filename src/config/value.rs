@@ -61,6 +61,25 @@ pub(super) fn nameserver(text: &str) -> Result<SocketAddr, &'static str> {
     address.or_else(|_| text.parse()).map_err(|_| "write an IP address, or one with its port")
 }
 
+/// A host, by name or address, and a port.
+pub(super) fn host_and_port(text: &str) -> Result<(String, u16), &'static str> {
+    let read = || {
+        let (host, port) = text.trim().rsplit_once(':')?;
+        let port = port.parse::<u16>().ok().filter(|port| *port != 0)?;
+        let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let named = |host: &str| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+            !host.is_empty() && host.bytes().all(plain)
+        };
+        let host = match inside {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().ok()?.to_string(),
+            None => Some(host).filter(|host| named(host))?.to_owned(),
+        };
+        Some((host, port))
+    };
+    read().ok_or("write a host and a port, such as proxy.example:3128 or [2001:db8::1]:3128")
+}
+
 /// The entries of a list: each text holds any number of them, separated by spaces or
 /// semicolons. Not by commas, which separate the ports of an address.
 pub(super) fn words(texts: &[String]) -> impl Iterator<Item = &str> {

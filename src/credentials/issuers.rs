@@ -143,7 +143,7 @@ impl Issuers {
 fn egress(nameservers: &[SocketAddr], authorities: Option<Vec<u8>>) -> Result<Egress, EgressError> {
     let everywhere = EVERYWHERE.map(str::parse::<EgressAllow>);
     let allow = everywhere.into_iter().map(|entry| entry.expect("it is a network")).collect();
-    let mut settings = egress::Settings::new(AddressPolicy { allow, deny: Vec::new() });
+    let mut settings = egress::Settings::new(AddressPolicy { allow, ..AddressPolicy::default() });
     settings.nameservers = nameservers.to_vec();
     settings.ca_files_pem.extend(authorities);
     Egress::new(settings)

@@ -80,10 +80,14 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim, stopping: &AtomicBool) 
         let outcome = Outcome::NoResponse(crate::domain::attempt::Failure::Protocol);
         let attempt = record(AttemptResult::NotSent, &outcome, "internal error", number, now);
         let next = follow(parts, &route, &claim, number, &outcome, false);
-        Made { attempt, next, sign: Sign::Nothing }
+        Made { attempt: Some(attempt), next, sign: Sign::Nothing }
     });
-    let Made { mut attempt, next, sign } = made;
+    let Made { attempt, next, sign } = made;
     circuit::heed(parts, endpoint, pass.record(sign));
+    let Some(mut attempt) = attempt else {
+        parts.metrics.not_asked();
+        return Some(Settled::untried(&claim, next));
+    };
     attempt.duration = began.elapsed();
     attempt.trace_id = trace::trace_id(&span);
     trace::record_attempt(&span, &attempt);
@@ -93,7 +97,8 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim, stopping: &AtomicBool) 
 
 /// What came of a request.
 struct Made {
-    attempt: Attempt,
+    /// `None`: nobody was asked, so that there is nothing to record.
+    attempt: Option<Attempt>,
     next: Next,
     /// What it tells of the endpoint.
     sign: Sign,
@@ -143,18 +148,19 @@ fn judge(
 ) -> Made {
     let success = match &sent.outcome {
         Outcome::Responded { status, .. } => profile.is_success(*status),
-        Outcome::NoResponse(_) => false,
+        Outcome::NoResponse(_) | Outcome::NotAsked { .. } => false,
     };
     let result = match &sent.outcome {
-        Outcome::Responded { .. } if success => AttemptResult::Succeeded,
-        Outcome::Responded { .. } => AttemptResult::HttpStatus,
-        Outcome::NoResponse(failure) => AttemptResult::from(*failure),
+        Outcome::Responded { .. } if success => Some(AttemptResult::Succeeded),
+        Outcome::Responded { .. } => Some(AttemptResult::HttpStatus),
+        Outcome::NoResponse(failure) => Some(AttemptResult::from(*failure)),
+        Outcome::NotAsked { .. } => None,
     };
     let next = follow(parts, route, claim, number, &sent.outcome, success);
     if next == Next::Dead(DeadReason::Gone) {
         gone::disable(parts, route);
     }
-    let attempt = record(result, &sent.outcome, sent.detail, number, now);
+    let attempt = result.map(|result| record(result, &sent.outcome, sent.detail, number, now));
     Made { attempt, next, sign: Sign::of(&sent.outcome, success) }
 }
 
@@ -191,7 +197,7 @@ fn record(
 ) -> Attempt {
     let (http_status, response_body) = match outcome {
         Outcome::Responded { status, body, .. } => (Some(*status), body.clone()),
-        Outcome::NoResponse(_) => (None, bytes::Bytes::new()),
+        Outcome::NoResponse(_) | Outcome::NotAsked { .. } => (None, bytes::Bytes::new()),
     };
     let kept = result != AttemptResult::Succeeded;
     Attempt {
@@ -209,7 +215,8 @@ fn record(
 fn not_sent(why: &str, number: u32, now: Timestamp) -> Made {
     let outcome = Outcome::NoResponse(crate::domain::attempt::Failure::Protocol);
     let attempt = record(AttemptResult::NotSent, &outcome, why, number, now);
-    Made { attempt, next: Next::Dead(DeadReason::NotSendable), sign: Sign::Nothing }
+    let next = Next::Dead(DeadReason::NotSendable);
+    Made { attempt: Some(attempt), next, sign: Sign::Nothing }
 }
 
 fn report(parts: &Parts, claim: &Claim, attempt: &Attempt, next: Next, start: Timestamp) {

@@ -1,29 +1,24 @@
-//! Which addresses may be called: public ones, and those the operator allows.
+//! Which addresses are public, and how networks of them are written.
 //!
-//! [`judge`] is the fixed table; [`AddressPolicy`] puts the operator's lists around
-//! it. Both see an IPv4-mapped IPv6 address as the IPv4 address that it reaches.
-//!
-//! An allow entry is written `address[/prefix][:ports]`, where ports are numbers and
-//! ranges separated by commas; without ports it means every port. An IPv6 address
-//! stands in brackets when ports follow it directly:
-//!
-//! ```text
-//! 10.0.0.0/8
-//! 127.0.0.1:8080,9000-9100
-//! fd00::/8
-//! [::1]:443
-//! [fd00::]/8:443
-//! ```
+//! [`judge`] is the fixed table; [`AddressPolicy`] puts around it what the operator
+//! opens and closes. Both see an IPv4-mapped IPv6 address as the IPv4 address that it
+//! reaches.
+
+mod allow;
+mod nat64;
+mod policy;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// Ports that may be called at any public address.
-pub const DEFAULT_PORTS: [u16; 2] = [443, 8443];
+pub use self::allow::EgressAllow;
+pub use self::nat64::Nat64Prefix;
+pub use self::policy::AddressPolicy;
+pub use self::policy::AddressRules;
+pub use self::policy::DEFAULT_PORTS;
 
 /// What the table says of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,23 +36,6 @@ pub struct Cidr {
     prefix: u8,
 }
 
-/// Addresses, and ports at them, that the operator opens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EgressAllow {
-    network: Cidr,
-    /// Empty: every port.
-    ports: Vec<RangeInclusive<u16>>,
-}
-
-/// Who may be called in this deployment. The default is the bare table.
-#[derive(Clone, Debug, Default)]
-pub struct AddressPolicy {
-    /// Opened by the operator, also for plain `http`.
-    pub allow: Vec<EgressAllow>,
-    /// Closed whatever else is said: the deployment's own addresses.
-    pub deny: Vec<Cidr>,
-}
-
 /// A text that is no network or allow entry. The text says what is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CidrError {
@@ -73,6 +51,12 @@ pub enum CidrError {
     /// Not a list of ports.
     #[error("ports are numbers from 1 to 65535 or ranges of them: 443,9000-9100")]
     Ports,
+    /// Not the name of an organization.
+    #[error("after @ stands an organization: 1 to 64 letters, digits, _, . or -")]
+    Organization,
+    /// Not a prefix of RFC 6052.
+    #[error("a NAT64 prefix is an IPv6 network of 32, 40, 48, 56, 64 or 96 bits: 64:ff9b::/96")]
+    Nat64,
 }
 
 /// The table of reserved ranges, from the IANA special-purpose address registries
@@ -211,99 +195,12 @@ impl fmt::Display for Cidr {
     }
 }
 
-impl EgressAllow {
-    /// Whether this entry opens `port` at `address`.
-    #[must_use]
-    pub fn opens(&self, address: IpAddr, port: u16) -> bool {
-        self.network.contains(address) && self.lists(port)
-    }
-
-    fn lists(&self, port: u16) -> bool {
-        self.ports.is_empty() || self.ports.iter().any(|range| range.contains(&port))
-    }
-}
-
-impl FromStr for EgressAllow {
-    type Err = CidrError;
-
-    fn from_str(text: &str) -> Result<EgressAllow, CidrError> {
-        if let Ok(network) = text.parse::<Cidr>() {
-            return Ok(EgressAllow { network, ports: Vec::new() });
-        }
-        let (address, rest): (IpAddr, &str) = if let Some(rest) = text.strip_prefix('[') {
-            let (address, rest) = rest.split_once(']').ok_or(CidrError::Address)?;
-            (address.parse::<Ipv6Addr>().map_err(|_| CidrError::Address)?.into(), rest)
-        } else {
-            let end = text.find('/').or_else(|| text.find(':')).unwrap_or(text.len());
-            let (address, rest) = text.split_at(end);
-            (address.parse().map_err(|_| CidrError::Address)?, rest)
-        };
-        let (prefix, ports) = match rest.split_once(':') {
-            Some((prefix, ports)) => (prefix, parse_ports(ports)?),
-            None => (rest, Vec::new()),
-        };
-        let prefix = match prefix {
-            "" => None,
-            prefix => Some(prefix.strip_prefix('/').ok_or(CidrError::Prefix)?),
-        };
-        Ok(EgressAllow { network: Cidr::new(address, prefix)?, ports })
-    }
-}
-
-fn parse_ports(text: &str) -> Result<Vec<RangeInclusive<u16>>, CidrError> {
-    let range = |text: &str| {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let port = |digits| number(digits).and_then(|port| u16::try_from(port).ok());
-        let (first, last) = (port(first)?, port(last)?);
-        (first != 0 && first <= last).then_some(first..=last)
-    };
-    text.split(',').map(|part| range(part).ok_or(CidrError::Ports)).collect()
-}
-
 /// Digits alone: `parse` would take a sign as well.
 fn number(digits: &str) -> Option<u32> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-impl AddressPolicy {
-    /// Whether `port` at `address` may be called over https. The deny list wins over
-    /// the allow list, which wins over the table and its default ports.
-    #[must_use]
-    pub fn permits(&self, address: IpAddr, port: u16) -> bool {
-        let by_default = || judge(address) == Verdict::Public && DEFAULT_PORTS.contains(&port);
-        !self.denies(address) && (self.allows(address, port) || by_default())
-    }
-
-    /// Whether `port` at `address` may be called over plain http: only where the
-    /// operator says so.
-    #[must_use]
-    pub fn permits_http(&self, address: IpAddr, port: u16) -> bool {
-        !self.denies(address) && self.allows(address, port)
-    }
-
-    /// Whether a name may be given with this port: some address behind it could be
-    /// called there. The address decides when the connection is made.
-    #[must_use]
-    pub fn permits_port(&self, port: u16) -> bool {
-        port != 0
-            && (DEFAULT_PORTS.contains(&port) || self.allow.iter().any(|entry| entry.lists(port)))
-    }
-
-    /// Whether the address itself is out of bounds, whatever the port.
-    #[must_use]
-    pub fn refuses(&self, address: IpAddr) -> bool {
-        let opened = || self.allow.iter().any(|entry| entry.network.contains(address));
-        self.denies(address) || (judge(address) == Verdict::Refused && !opened())
-    }
-
-    fn denies(&self, address: IpAddr) -> bool {
-        self.deny.iter().any(|network| network.contains(address))
-    }
-
-    fn allows(&self, address: IpAddr, port: u16) -> bool {
-        port != 0 && self.allow.iter().any(|entry| entry.opens(address, port))
-    }
-}
-
+#[cfg(test)]
+mod registry_tests;
 #[cfg(test)]
 mod tests;

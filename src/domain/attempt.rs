@@ -23,6 +23,12 @@ pub enum Outcome {
     },
     /// It did not, or could not be asked.
     NoResponse(Failure),
+    /// Nobody was asked: our own way out does not work, which is no fault of the
+    /// receiver's and spends no retry.
+    NotAsked {
+        /// How long to wait before the next try.
+        wait: Duration,
+    },
 }
 
 /// Why there was no answer. Closed: a metric label and a column value.

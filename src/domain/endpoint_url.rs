@@ -14,7 +14,7 @@ use idna::uts46::DnsLength;
 use idna::uts46::Hyphens;
 use idna::uts46::Uts46;
 
-use super::address::AddressPolicy;
+use super::address::AddressRules;
 use super::invalid::InvalidField;
 
 /// Longest URL, in bytes, as given and in canonical form.
@@ -75,9 +75,9 @@ impl EndpointUrl {
     ///
     /// For field `url`, with reason `URL_SCHEME`, `URL_SYNTAX`, `URL_USERINFO`,
     /// `URL_HOST`, `URL_PORT` or `URL_BLOCKED_ADDRESS`.
-    pub fn parse(text: &str, policy: &AddressPolicy) -> Result<EndpointUrl, InvalidField> {
+    pub fn parse(text: &str, rules: AddressRules<'_>) -> Result<EndpointUrl, InvalidField> {
         let url = EndpointUrl::stored(text)?;
-        url.keeps(policy)?;
+        url.keeps(rules)?;
         Ok(url)
     }
 
@@ -139,12 +139,12 @@ impl EndpointUrl {
     }
 
     /// The rules that depend on the deployment.
-    fn keeps(&self, policy: &AddressPolicy) -> Result<(), InvalidField> {
+    fn keeps(&self, rules: AddressRules<'_>) -> Result<(), InvalidField> {
         let opened = match &self.host {
-            Host::Ip(address) => policy.permits_http(*address, self.port),
+            Host::Ip(address) => rules.permits_http(*address, self.port),
             // People type http://localhost:9000 where they mean their own machine.
             Host::Name(name) => {
-                name == "localhost" && policy.permits_http(Ipv4Addr::LOCALHOST.into(), self.port)
+                name == "localhost" && rules.permits_http(Ipv4Addr::LOCALHOST.into(), self.port)
             }
         };
         if opened {
@@ -158,10 +158,10 @@ impl EndpointUrl {
         }
         let blocked = || invalid("URL_BLOCKED_ADDRESS", "this host may not be called");
         let port_allowed = match &self.host {
-            Host::Ip(address) if policy.refuses(*address) => return Err(blocked()),
-            Host::Ip(address) => policy.permits(*address, self.port),
+            Host::Ip(address) if rules.refuses(*address, self.port) => return Err(blocked()),
+            Host::Ip(address) => rules.permits(*address, self.port),
             Host::Name(name) if is_forbidden(name) => return Err(blocked()),
-            Host::Name(_) => policy.permits_port(self.port),
+            Host::Name(_) => rules.permits_port(self.port),
         };
         if port_allowed { Ok(()) } else { Err(invalid("URL_PORT", "this port may not be called")) }
     }
@@ -317,12 +317,28 @@ fn canonical(
     Ok(EndpointUrl { canonical, scheme, host, port, authority_at, path_at })
 }
 
-/// Names that mean this machine, this network or this cluster.
+/// Names that mean this machine, this network, this cluster, or the metadata of a cloud.
 fn is_forbidden(name: &str) -> bool {
-    const SUFFIXES: [&str; 7] =
-        [".localhost", ".local", ".internal", ".intranet", ".home.arpa", ".svc", ".cluster.local"];
+    const SUFFIXES: [&str; 8] = [
+        ".localhost",
+        ".localdomain",
+        ".local",
+        ".internal",
+        ".intranet",
+        ".home.arpa",
+        ".svc",
+        ".cluster.local",
+    ];
+    // Those of clouds that have no forbidden suffix: Google, Tencent, Equinix.
+    const NAMES: [&str; 5] = [
+        "home.arpa",
+        "metadata.goog",
+        "metadata.tencentyun.com",
+        "metadata.packet.net",
+        "metadata.platformequinix.com",
+    ];
     !name.contains('.')
-        || name == "home.arpa"
+        || NAMES.contains(&name)
         || name.contains(".svc.")
         || SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }

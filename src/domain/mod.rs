@@ -25,6 +25,7 @@ pub mod pattern;
 pub mod principal;
 pub mod profile;
 pub mod rate;
+pub mod receiver_tls;
 pub mod render;
 pub mod retry;
 pub mod scope;

@@ -60,7 +60,8 @@ pub struct Ended<'a> {
 /// wait by up to a tenth, so that deliveries that failed together do not come back
 /// together. `Retry-After` lengthens a wait, up to [`RETRY_AFTER_MAX`], and never
 /// shortens it. `410 Gone` is final in every profile. A retry that would not come before
-/// the event expires is not waited for.
+/// the event expires is not waited for. What was not asked is tried again, however many
+/// attempts there were: it is none.
 #[must_use]
 pub fn verdict(ended: Ended<'_>, outcome: &Outcome, is_success: bool, jitter: f64) -> Verdict {
     if is_success {
@@ -70,13 +71,17 @@ pub fn verdict(ended: Ended<'_>, outcome: &Outcome, is_success: bool, jitter: f6
         Outcome::Responded { status: 410, .. } => return Verdict::Dead(DeadReason::Gone),
         Outcome::Responded { retry_after, .. } => retry_after.unwrap_or_default(),
         Outcome::NoResponse(_) => Duration::ZERO,
+        Outcome::NotAsked { wait } => return later(ended, stretched(*wait, jitter)),
     };
     let place = usize::try_from(ended.number.saturating_sub(1)).unwrap_or(usize::MAX);
     let wait = match ended.waits.get(place) {
         Some(&wait) if !ended.last_chance => wait,
         Some(_) | None => return Verdict::Dead(DeadReason::AttemptsExhausted),
     };
-    let wait = stretched(wait.max(asked.min(RETRY_AFTER_MAX)), jitter);
+    later(ended, stretched(wait.max(asked.min(RETRY_AFTER_MAX)), jitter))
+}
+
+fn later(ended: Ended<'_>, wait: Duration) -> Verdict {
     match ended.until_expiry {
         Some(left) if left <= wait => Verdict::Dead(DeadReason::Expired),
         Some(_) | None => Verdict::RetryIn(wait),
@@ -190,6 +195,17 @@ mod tests {
         let failed = verdict(chance, &status(500, None), false, 0.0);
         assert_eq!(failed, Verdict::Dead(DeadReason::AttemptsExhausted));
         assert_eq!(verdict(chance, &status(200, None), true, 0.0), Verdict::Delivered);
+    }
+
+    #[test]
+    fn what_was_not_asked_waits_and_spends_no_attempt() {
+        let not_asked = Outcome::NotAsked { wait: Duration::from_secs(7) };
+        for ended in [after(1), after(12), Ended { last_chance: true, ..after(1) }] {
+            assert_eq!(verdict(ended, &not_asked, false, 0.0), secs(7), "{ended:?}");
+        }
+        let expiring = Ended { until_expiry: Some(Duration::from_secs(7)), ..after(1) };
+        let late = verdict(expiring, &not_asked, false, 0.0);
+        assert_eq!(late, Verdict::Dead(DeadReason::Expired));
     }
 
     #[test]

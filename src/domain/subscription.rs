@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::id::{AccountId, OrganizationId, SecretKey, SubscriptionKey};
+use super::receiver_tls::ReceiverTls;
 use super::timestamp::Timestamp;
 
 /// Most requests under way at once to one endpoint, unless the subscription says otherwise.
@@ -78,6 +79,8 @@ pub struct SubscriptionSpec {
     pub attempt_timeout: Duration,
     /// Most requests under way at once, on each replica.
     pub max_in_flight: u32,
+    /// Certificates towards the receiver.
+    pub tls: ReceiverTls,
 }
 
 impl std::fmt::Debug for SubscriptionSpec {
@@ -96,6 +99,7 @@ impl std::fmt::Debug for SubscriptionSpec {
             .field("retry_waits", &self.retry_waits)
             .field("attempt_timeout", &self.attempt_timeout)
             .field("max_in_flight", &self.max_in_flight)
+            .field("tls", &self.tls)
             .finish()
     }
 }
@@ -164,6 +168,7 @@ mod tests {
             retry_waits: Vec::new(),
             attempt_timeout: ATTEMPT_TIMEOUT_DEFAULT,
             max_in_flight: 1,
+            tls: ReceiverTls::default(),
         };
         let printed = format!("{spec:?}");
         assert!(printed.contains("X-Tenant") && !printed.contains("hunter2"), "{printed}");

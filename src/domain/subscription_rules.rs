@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::address::AddressPolicy;
+use super::address::AddressRules;
 use super::attributes::check_attributes;
 use super::attributes::is_plain_text;
 use super::endpoint_url::EndpointUrl;
+use super::endpoint_url::Scheme;
 use super::headers::check_headers;
 use super::headers::merge_hidden;
 use super::id::AccountId;
 use super::invalid::InvalidField;
 use super::pattern::EventPattern;
+use super::receiver_tls::ReceiverTls;
+use super::receiver_tls::TlsInput;
 use super::retry::DEFAULT_WAITS;
 use super::subscription::ATTEMPT_TIMEOUT_DEFAULT;
 use super::subscription::MAX_IN_FLIGHT_DEFAULT;
@@ -71,11 +74,13 @@ pub struct SubscriptionInput {
     pub attempt_timeout: Option<Duration>,
     /// 0: 16.
     pub max_in_flight: u32,
+    /// Certificates towards the receiver; `***` keeps the stored key.
+    pub tls: TlsInput,
 }
 
 impl SubscriptionInput {
-    /// Checks the subscription. `stored_headers` are those it has now: none when it is
-    /// being created.
+    /// Checks the subscription. `stored` is what it is now, from which hidden values are
+    /// kept; `None` when it is being created.
     ///
     /// # Errors
     ///
@@ -83,8 +88,8 @@ impl SubscriptionInput {
     pub fn check(
         self,
         profile: &ProfileRules,
-        policy: &AddressPolicy,
-        stored_headers: &BTreeMap<String, String>,
+        addresses: AddressRules<'_>,
+        stored: Option<&SubscriptionSpec>,
     ) -> Result<SubscriptionSpec, InvalidField> {
         let account = match self.account_id.as_str() {
             "" => None,
@@ -94,9 +99,10 @@ impl SubscriptionInput {
             let why = "at most 256 characters, no control characters";
             return Err(InvalidField::new("name", "INVALID_NAME", why));
         }
-        let url = EndpointUrl::parse(&self.url, policy)?;
+        let url = EndpointUrl::parse(&self.url, addresses)?;
         check_patterns(&self.event_patterns, profile.service_patterns)?;
-        let headers = merge_hidden(self.headers, stored_headers)?;
+        let none = BTreeMap::new();
+        let headers = merge_hidden(self.headers, stored.map_or(&none, |spec| &spec.headers))?;
         let signature_headers: Vec<&str> =
             profile.signature_headers.iter().map(String::as_str).collect();
         check_headers(&headers, &signature_headers, &profile.content_type)?;
@@ -104,6 +110,7 @@ impl SubscriptionInput {
         if self.send_organization_code {
             check_organization_code(profile, &self.attributes)?;
         }
+        let tls = check_tls(&self.tls, stored, url.scheme())?;
         let retry_waits = self.retry_waits.unwrap_or_else(|| DEFAULT_WAITS.to_vec());
         check_waits(&retry_waits)?;
         Ok(SubscriptionSpec {
@@ -119,6 +126,7 @@ impl SubscriptionInput {
             retry_waits,
             attempt_timeout: check_timeout(self.attempt_timeout)?,
             max_in_flight: check_in_flight(self.max_in_flight)?,
+            tls,
         })
     }
 }
@@ -161,6 +169,20 @@ fn check_organization_code(
         return Err(InvalidField::new(field, "ORGANIZATION_CODE_MISSING", why));
     }
     Ok(())
+}
+
+fn check_tls(
+    sent: &TlsInput,
+    stored: Option<&SubscriptionSpec>,
+    scheme: Scheme,
+) -> Result<ReceiverTls, InvalidField> {
+    let none = ReceiverTls::default();
+    let tls = sent.check(stored.map_or(&none, |spec| &spec.tls))?;
+    if scheme == Scheme::Http && !tls.is_default() {
+        let why = "only where the URL is https";
+        return Err(InvalidField::new("tls", "TLS_NEEDS_HTTPS", why));
+    }
+    Ok(tls)
 }
 
 fn check_waits(waits: &[Duration]) -> Result<(), InvalidField> {

@@ -22,9 +22,11 @@ use crate::domain::attempt::Failure;
 use crate::domain::endpoint_url::Host;
 use crate::domain::endpoint_url::Scheme;
 
+use super::MixedAnswers;
 use super::Room;
 use super::Timing;
 use super::Trouble;
+use super::sender::Course;
 use super::target::Target;
 use super::wire::Lookout;
 use super::wire::Wire;
@@ -32,7 +34,7 @@ use super::wire::Wire;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
 /// Time for the TCP connection, over all addresses.
-const TCP_BUDGET: Duration = Duration::from_secs(3);
+pub(super) const TCP_BUDGET: Duration = Duration::from_secs(3);
 /// Least time for one address, while there is as much: the far side of the world, twice.
 const TCP_SHARE_MIN: Duration = Duration::from_secs(1);
 /// Time for the TLS handshake.
@@ -67,31 +69,36 @@ impl Drop for Connection {
 pub(super) async fn open(
     room: &Room,
     target: &Arc<Target>,
-    timing: &mut Timing,
+    course: &mut Course,
 ) -> Result<Connection, Trouble> {
-    let addresses = judged_addresses(room, target, timing).await?;
+    let addresses = judged_addresses(room, target, &mut course.timing).await?;
     let begun = Instant::now();
-    let (stream, peer) = connect(&addresses).await?;
-    timing.connect = Some(begun.elapsed());
+    let (stream, peer) = match &room.proxy {
+        None => connect(&addresses).await?,
+        Some(proxy) => proxy.tunnel(&addresses, course).await?,
+    };
+    course.timing.connect = Some(begun.elapsed());
     let lookout = Lookout::default();
     let wire = Wire::new(stream, lookout.clone());
     let (sender, driver) = match target.scheme {
         Scheme::Http => speak_http(wire).await?,
         Scheme::Https => {
             let begun = Instant::now();
-            let stream = timeout(TLS_BUDGET, room.tls.connect(target.server_name.clone(), wire))
+            let connector = room.tls.connector(target.tls.as_ref());
+            let connector = connector.map_err(|_| no_tls("TLS cannot be set up."))?;
+            let stream = timeout(TLS_BUDGET, connector.connect(target.server_name.clone(), wire))
                 .await
                 .map_err(|_elapsed| no_tls("The TLS handshake took too long."))?
                 .map_err(|error| no_tls(tls_detail(&error)))?;
-            timing.tls = Some(begun.elapsed());
+            course.timing.tls = Some(begun.elapsed());
             speak_http(stream).await?
         }
     };
     Ok(Connection { sender, target: target.clone(), peer, born: Instant::now(), lookout, driver })
 }
 
-/// Every address of the host, all of them allowed. One forbidden address among
-/// many refuses them all: it is a mistake or an attack, and which is not ours to guess.
+/// Every address of the host, all of them allowed. One forbidden address among many
+/// refuses them all, unless [`MixedAnswers::Filter`] is wanted.
 async fn judged_addresses(
     room: &Room,
     target: &Target,
@@ -106,15 +113,22 @@ async fn judged_addresses(
             addresses?
         }
     };
+    let rules = room.policy.rules(target.organization.as_ref());
     let permitted = |address: &IpAddr| match target.scheme {
-        Scheme::Https => room.policy.permits(*address, target.port),
-        Scheme::Http => room.policy.permits_http(*address, target.port),
+        Scheme::Https => rules.permits(*address, target.port),
+        Scheme::Http => rules.permits_http(*address, target.port),
     };
-    if addresses.iter().all(permitted) {
-        let judged = addresses.into_iter().take(ADDRESSES_MAX);
-        return Ok(judged.map(|address| SocketAddr::new(address, target.port)).collect());
+    let found = addresses.len();
+    let judged: Vec<IpAddr> = addresses.into_iter().filter(permitted).collect();
+    let enough = match room.mixed_answers {
+        MixedAnswers::Refuse => judged.len() == found,
+        MixedAnswers::Filter => !judged.is_empty(),
+    };
+    if !enough {
+        return Err(Trouble::new(Failure::BlockedAddress, "The address may not be called."));
     }
-    Err(Trouble::new(Failure::BlockedAddress, "The address may not be called."))
+    let judged = judged.into_iter().take(ADDRESSES_MAX);
+    Ok(judged.map(|address| SocketAddr::new(address, target.port)).collect())
 }
 
 /// The first address that accepts, each given its share of the time that is left, and no
@@ -144,7 +158,7 @@ async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Tr
 }
 
 /// Time for one of `addresses` that have `left` together.
-fn share(left: Duration, addresses: usize) -> Duration {
+pub(super) fn share(left: Duration, addresses: usize) -> Duration {
     let equal = left / u32::try_from(addresses).unwrap_or(u32::MAX).max(1);
     equal.max(TCP_SHARE_MIN).min(left)
 }
@@ -165,7 +179,7 @@ where
     Ok((sender, driver))
 }
 
-fn no_connection(detail: &'static str) -> Trouble {
+pub(super) fn no_connection(detail: &'static str) -> Trouble {
     Trouble::new(Failure::Connect, detail)
 }
 

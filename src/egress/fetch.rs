@@ -18,9 +18,9 @@ use tokio::time::timeout;
 
 use super::Egress;
 use super::Room;
-use super::Timing;
 use super::Trouble;
 use super::connect;
+use super::sender::Course;
 use super::target::Target;
 use crate::domain::attempt::Failure;
 
@@ -50,8 +50,8 @@ impl Egress {
 }
 
 async fn get(room: &Room, target: &Arc<Target>, bytes_max: usize) -> Result<Vec<u8>, Trouble> {
-    let mut timing = Timing::default();
-    let mut connection = Box::pin(connect::open(room, target, &mut timing)).await?;
+    let mut course = Course::default();
+    let mut connection = Box::pin(connect::open(room, target, &mut course)).await?;
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.uri_mut() = target.path.clone();
     let headers = request.headers_mut();

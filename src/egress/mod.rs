@@ -6,11 +6,14 @@
 //! request is repeated only when not a byte of it had been written.
 //!
 //! HTTP/1.1 over an own pool of kept-alive connections. Redirects are not
-//! followed, bodies not decompressed, proxies of the environment not used.
+//! followed, bodies not decompressed, proxies of the environment not used; one that the
+//! operator names is (`proxy`).
 
 mod connect;
 mod fetch;
+mod interfaces;
 mod pool;
+mod proxy;
 mod resolver;
 mod response;
 mod sender;
@@ -22,6 +25,7 @@ mod wire;
 mod tests;
 
 pub use fetch::FetchError;
+pub use interfaces::interface_addresses;
 pub use target::InvalidTarget;
 pub use target::Target;
 
@@ -49,12 +53,26 @@ pub const IDLE_PER_SUBSCRIPTION_MAX: usize = 256;
 /// Most connections that wait for all subscriptions together: each is an open file.
 pub const IDLE_IN_ALL_MAX: usize = 4096;
 
+/// What becomes of a name of which some addresses may be called and others may not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MixedAnswers {
+    /// It is not called: this is a mistake or an attack, and which is not ours to guess.
+    #[default]
+    Refuse,
+    /// Those that may be are called, and no other.
+    Filter,
+}
+
 /// How receivers are reached.
 pub struct Settings {
     /// Who may be called; asked for every address of a name before anything is sent.
     pub policy: AddressPolicy,
+    /// What becomes of names with addresses of both kinds.
+    pub mixed_answers: MixedAnswers,
     /// Name servers; empty: those of `/etc/resolv.conf`.
     pub nameservers: Vec<SocketAddr>,
+    /// Host and port of a proxy through which receivers are reached.
+    pub proxy: Option<(String, u16)>,
     /// PEM texts of certificate authorities that are trusted besides the public ones.
     pub ca_files_pem: Vec<Vec<u8>>,
     /// Longest a connection waits for its next request, [`IDLE_MAX`] by default.
@@ -71,13 +89,21 @@ impl Settings {
     pub fn new(policy: AddressPolicy) -> Self {
         Settings {
             policy,
+            mixed_answers: MixedAnswers::default(),
             nameservers: Vec::new(),
+            proxy: None,
             ca_files_pem: Vec::new(),
             idle_max: IDLE_MAX,
             life_max: LIFE_MAX,
             idle_in_all_max: IDLE_IN_ALL_MAX,
         }
     }
+}
+
+/// The name servers that are asked with these settings.
+#[must_use]
+pub fn nameservers(settings: &Settings) -> Vec<SocketAddr> {
+    resolver::servers(&settings.nameservers)
 }
 
 /// Why the room could not be opened.
@@ -153,8 +179,10 @@ impl Egress {
     pub fn new(settings: Settings) -> Result<Egress, EgressError> {
         let room = Room {
             policy: settings.policy,
+            mixed_answers: settings.mixed_answers,
             resolver: resolver::Resolver::new(&settings.nameservers)?,
-            tls: tls::connector(&settings.ca_files_pem)?,
+            proxy: settings.proxy.map(|(host, port)| proxy::Proxy::new(host, port)),
+            tls: tls::Tls::new(&settings.ca_files_pem)?,
             pool: pool::Pool::new(settings.idle_max, settings.life_max, settings.idle_in_all_max),
         };
         Ok(Egress { room: Arc::new(room) })
@@ -175,20 +203,27 @@ impl fmt::Debug for Egress {
 
 struct Room {
     policy: AddressPolicy,
+    mixed_answers: MixedAnswers,
     resolver: resolver::Resolver,
-    tls: tokio_rustls::TlsConnector,
+    proxy: Option<proxy::Proxy>,
+    tls: tls::Tls,
     pool: Arc<pool::Pool>,
 }
 
 /// Why there is no answer: what is recorded, and the sentence for people.
 #[derive(Debug)]
 struct Trouble {
-    failure: Failure,
+    outcome: Outcome,
     detail: &'static str,
 }
 
 impl Trouble {
     fn new(failure: Failure, detail: &'static str) -> Self {
-        Trouble { failure, detail }
+        Trouble { outcome: Outcome::NoResponse(failure), detail }
+    }
+
+    /// Our own way out does not work.
+    fn not_asked(wait: Duration, detail: &'static str) -> Self {
+        Trouble { outcome: Outcome::NotAsked { wait }, detail }
     }
 }

@@ -42,14 +42,7 @@ pub(super) struct Resolver {
 impl Resolver {
     /// A resolver that asks `nameservers`, or the system's when there are none.
     pub(super) fn new(nameservers: &[SocketAddr]) -> Result<Resolver, EgressError> {
-        let system: Vec<SocketAddr>;
-        let nameservers = if nameservers.is_empty() {
-            system = parse_resolv_conf(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
-            &system
-        } else {
-            nameservers
-        };
-        let servers = nameservers.iter().map(name_server).collect();
+        let servers = servers(nameservers).iter().map(name_server).collect();
         let config = ResolverConfig::from_parts(None, Vec::new(), servers);
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
@@ -83,6 +76,14 @@ impl Resolver {
         }
         Ok(addresses)
     }
+}
+
+/// Those that are given, or the system's.
+pub(super) fn servers(given: &[SocketAddr]) -> Vec<SocketAddr> {
+    if given.is_empty() {
+        return parse_resolv_conf(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
+    }
+    given.to_vec()
 }
 
 fn no_address(detail: &'static str) -> Trouble {

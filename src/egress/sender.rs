@@ -1,5 +1,7 @@
 //! One request from start to end under one deadline.
 
+use std::error::Error as _;
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -31,6 +33,7 @@ use super::Timing;
 use super::Trouble;
 use super::connect;
 use super::connect::Connection;
+use super::proxy::Proxy;
 use super::response;
 use super::target::Target;
 
@@ -39,10 +42,12 @@ const OWN_HEADERS: usize = 2;
 
 /// What is known so far; survives the deadline.
 #[derive(Default)]
-struct Course {
-    timing: Timing,
+pub(super) struct Course {
+    pub(super) timing: Timing,
     peer: Option<std::net::SocketAddr>,
     reused: bool,
+    /// Whether the proxy is being reached.
+    pub(super) at_proxy: bool,
 }
 
 /// Sends `request` and reads the answer.
@@ -51,12 +56,15 @@ pub(super) async fn send(room: &Room, request: SignedRequest) -> Sent {
     let mut course = Course::default();
     let (outcome, detail) = match timeout_at(deadline, attempt(room, request, &mut course)).await {
         Ok(Ok(outcome)) => (outcome, ""),
-        Ok(Err(trouble)) => (Outcome::NoResponse(trouble.failure), trouble.detail),
+        Ok(Err(trouble)) => (trouble.outcome, trouble.detail),
         Err(_elapsed) => {
-            (Outcome::NoResponse(Failure::Timeout), "The receiver did not answer in time.")
+            let late = Trouble::new(Failure::Timeout, "The receiver did not answer in time.");
+            let proxy = room.proxy.as_ref().filter(|_| course.at_proxy);
+            let trouble = proxy.map_or(late, Proxy::broken);
+            (trouble.outcome, trouble.detail)
         }
     };
-    let Course { timing, peer, reused } = course;
+    let Course { timing, peer, reused, at_proxy: _ } = course;
     Sent { outcome, timing, peer, reused, detail }
 }
 
@@ -76,7 +84,7 @@ async fn attempt(
                 connection
             }
             // Boxed: it is large, and most requests do without it.
-            None => Box::pin(connect::open(room, &target, &mut course.timing)).await?,
+            None => Box::pin(connect::open(room, &target, course)).await?,
         };
         course.peer = Some(connection.peer);
         let begun = Instant::now();
@@ -170,6 +178,11 @@ fn now() -> Timestamp {
 }
 
 fn broken(error: &hyper::Error) -> Trouble {
+    if is_alert(error) {
+        // With TLS 1.3 it judges our certificate after we have begun to write.
+        let detail = "The receiver refused the TLS session; it may want another certificate.";
+        return Trouble::new(Failure::Tls, detail);
+    }
     let detail = if error.is_parse() {
         "The answer was not HTTP within the limits."
     } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
@@ -178,4 +191,15 @@ fn broken(error: &hyper::Error) -> Trouble {
         "The connection broke before the receiver answered."
     };
     Trouble::new(Failure::Protocol, detail)
+}
+
+/// Whether the receiver ended the TLS session and said so.
+fn is_alert(error: &hyper::Error) -> bool {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let io = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let mut inner = io.filter_map(io::Error::get_ref);
+    inner.any(|cause| {
+        let tls = cause.downcast_ref::<rustls::Error>();
+        matches!(tls, Some(rustls::Error::AlertReceived(_)))
+    })
 }

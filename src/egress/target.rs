@@ -1,13 +1,19 @@
 //! Where requests of one subscription go, prepared once so that no URL is parsed
 //! per request.
 
+use std::sync::OnceLock;
+
 use http::HeaderValue;
 use http::Uri;
 use rustls_pki_types::ServerName;
+use tokio_rustls::TlsConnector;
 
 use crate::domain::endpoint_url::EndpointUrl;
 use crate::domain::endpoint_url::Host;
 use crate::domain::endpoint_url::Scheme;
+use crate::domain::id::OrganizationId;
+use crate::domain::receiver_tls::ReceiverTls;
+use crate::domain::receiver_tls::TlsParts;
 
 /// An endpoint, ready to be called.
 pub struct Target {
@@ -19,11 +25,23 @@ pub struct Target {
     pub(super) host_header: HeaderValue,
     /// Origin form: path and query.
     pub(super) path: Uri,
+    /// Whose receiver it is; `None`: nobody's in particular.
+    pub(super) organization: Option<OrganizationId>,
+    /// `None`: the deployment's usual.
+    pub(super) tls: Option<OwnTls>,
 }
 
-/// The URL keeps every rule and still makes no HTTP request.
+/// How handshakes with this receiver differ from the usual ones.
+pub(super) struct OwnTls {
+    pub(super) parts: TlsParts,
+    /// Made at the first handshake.
+    pub(super) connector: OnceLock<TlsConnector>,
+}
+
+/// The URL keeps every rule and still makes no HTTP request, or the certificates make no
+/// handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the URL cannot be written into an HTTP request")]
+#[error("no request can be made with this URL and these certificates")]
 pub struct InvalidTarget;
 
 impl std::fmt::Debug for Target {
@@ -53,12 +71,38 @@ impl Target {
             server_name,
             host_header: url.host_header().parse().map_err(|_| InvalidTarget)?,
             path: url.path_and_query().parse().map_err(|_| InvalidTarget)?,
+            organization: None,
+            tls: None,
         })
     }
 
-    /// Whether a connection to `other` reaches the same receiver.
+    /// The same as a receiver of this organization, which may be allowed more than others.
+    #[must_use]
+    pub fn of(self, organization: OrganizationId) -> Target {
+        Target { organization: Some(organization), ..self }
+    }
+
+    /// The same, with these certificates.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be used: better no request than one without them.
+    pub fn with_tls(self, tls: &ReceiverTls) -> Result<Target, InvalidTarget> {
+        if tls.is_default() {
+            return Ok(Target { tls: None, ..self });
+        }
+        let parts = tls.parts().map_err(|_| InvalidTarget)?;
+        Ok(Target { tls: Some(OwnTls { parts, connector: OnceLock::new() }), ..self })
+    }
+
+    /// Whether a connection to `other` reaches the same receiver, under the same
+    /// certificates.
     pub(super) fn same_origin(&self, other: &Target) -> bool {
-        self.port == other.port && self.scheme == other.scheme && self.host == other.host
+        let fingerprint = |target: &Target| target.tls.as_ref().map(|tls| tls.parts.fingerprint);
+        self.port == other.port
+            && self.scheme == other.scheme
+            && self.host == other.host
+            && fingerprint(self) == fingerprint(other)
     }
 }
 

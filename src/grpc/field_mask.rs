@@ -17,9 +17,10 @@ pub(super) enum Field {
     RetryPolicy,
     AttemptTimeout,
     MaxInFlight,
+    Tls,
 }
 
-const WRITABLE: [(&str, Field); 11] = [
+const WRITABLE: [(&str, Field); 12] = [
     ("name", Field::Name),
     ("url", Field::Url),
     ("event_patterns", Field::EventPatterns),
@@ -31,6 +32,7 @@ const WRITABLE: [(&str, Field); 11] = [
     ("retry_policy", Field::RetryPolicy),
     ("attempt_timeout", Field::AttemptTimeout),
     ("max_in_flight", Field::MaxInFlight),
+    ("tls", Field::Tls),
 ];
 
 const OUTPUT_ONLY: [&str; 8] = [
@@ -93,6 +95,7 @@ fn is_set(field: Field, sent: &pb::Subscription) -> bool {
         Field::RetryPolicy => sent.retry_policy.is_some(),
         Field::AttemptTimeout => sent.attempt_timeout.is_some(),
         Field::MaxInFlight => sent.max_in_flight != 0,
+        Field::Tls => sent.tls.is_some(),
     }
 }
 

@@ -146,6 +146,13 @@ fn observe_deliveries(meter: &Meter, values: &Arc<Values>) {
     count(
         meter,
         values,
+        "hookward_egress_proxy_failures_total",
+        "Requests put off because the egress proxy does not work",
+        |values| &values.not_asked,
+    );
+    count(
+        meter,
+        values,
         "hookward_routing_reloads_total",
         "Times that subscription changes were read",
         |values| &values.routing_reloads,

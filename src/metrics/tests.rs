@@ -24,6 +24,7 @@ fn busy() -> Metrics {
     metrics.claimed(5);
     metrics.taken_over(2);
     metrics.released(4);
+    metrics.not_asked();
     metrics.circuit_changed(CircuitChange::Opened);
     metrics.circuit_changed(CircuitChange::Reopened);
     metrics.circuit_changed(CircuitChange::Reopened);
@@ -57,6 +58,7 @@ fn the_page_says_what_was_counted() {
         ("hookward_commit_duration_seconds_bucket{le=\"0.001\"}", 0.0),
         ("hookward_attempt_duration_seconds_count{result=\"tls_error\"}", 1.0),
         ("hookward_attempt_duration_seconds_count{result=\"not_sent\"}", 1.0),
+        ("hookward_egress_proxy_failures_total", 1.0),
         ("hookward_deliveries_ended_total{state=\"succeeded\"}", 0.0),
         ("hookward_deliveries_ended_total{state=\"dead\"}", 1.0),
         ("hookward_deliveries_ended_total{state=\"cancelled\"}", 0.0),

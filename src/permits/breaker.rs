@@ -61,6 +61,7 @@ impl Sign {
             }
             Outcome::Responded { .. } => Sign::Alive,
             Outcome::NoResponse(_) => Sign::Failing { asked: Duration::ZERO },
+            Outcome::NotAsked { .. } => Sign::Nothing,
         }
     }
 }

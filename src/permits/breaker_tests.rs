@@ -186,6 +186,8 @@ fn what_an_outcome_tells_of_the_endpoint() {
     ] {
         assert_eq!(Sign::of(&Outcome::NoResponse(failure), false), FAILING, "{failure:?}");
     }
+    let not_asked = Outcome::NotAsked { wait: Duration::from_secs(5) };
+    assert_eq!(Sign::of(&not_asked, false), Sign::Nothing, "it is not the receiver's fault");
 }
 
 fn endpoint(version: i64) -> Endpoint {

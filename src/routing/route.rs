@@ -21,7 +21,7 @@ pub struct Route {
     pub subscription: Subscription,
     /// Its wire profile; `None` when the operator has taken it away.
     pub profile: Option<Arc<Profile>>,
-    /// Its receiver; `None` when the stored URL cannot be read.
+    /// Its receiver; `None` when the stored URL or certificates cannot be read.
     pub target: Option<Arc<egress::Target>>,
     pub(super) deleted: bool,
     pub(super) patterns: Vec<EventPattern>,
@@ -62,7 +62,7 @@ impl Route {
             .collect();
         Route {
             patterns: spec.event_patterns.iter().filter_map(parse).collect(),
-            target: target(&spec.url).map(Arc::new),
+            target: target(&routed.subscription).map(Arc::new),
             plain: keys.iter().map(|(key, _)| key.clone()).collect(),
             keys,
             profile,
@@ -116,6 +116,15 @@ impl Route {
     }
 }
 
-fn target(url: &str) -> Option<egress::Target> {
-    egress::Target::new(&EndpointUrl::stored(url).ok()?).ok()
+fn target(subscription: &Subscription) -> Option<egress::Target> {
+    let url = EndpointUrl::stored(&subscription.spec.url).ok()?;
+    let target = egress::Target::new(&url).ok()?.of(subscription.organization.clone());
+    let target = target.with_tls(&subscription.spec.tls);
+    if target.is_err() {
+        tracing::warn!(
+            organization = %subscription.organization,
+            "the certificates of a subscription cannot be used here: its deliveries wait"
+        );
+    }
+    target.ok()
 }

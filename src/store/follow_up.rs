@@ -30,16 +30,16 @@ const END_SQLITE: &str = "
 /// costs about as much as its deletion.
 const ENDED: &str = " RETURNING due.subscription_key, due.event_key, due.claim";
 
-/// Puts claimed deliveries back in line, where the claim is still this one's.
+/// Puts claimed deliveries back in line, where the claim is still this one's. One whose
+/// next failure is final comes here only untried, and stays as it is.
 const PUT_BACK_POSTGRES: &str = "
-    UPDATE due SET owner = 0, due_at = {now} + u.wait, attempts = u.attempts, takeovers = 0,
-        last_chance = false
+    UPDATE due SET owner = 0, due_at = {now} + u.wait, attempts = u.attempts, takeovers = 0
     FROM unnest($1::int8[], $2::int8[], $3::int4[], $5::int8[], $6::int2[])
         u (s, e, claim, wait, attempts)
     WHERE due.subscription_key = u.s AND due.event_key = u.e AND due.claim = u.claim
       AND due.owner = $4";
 const PUT_BACK_SQLITE: &str = "
-    UPDATE due SET owner = 0, due_at = {now} + $5, attempts = $6, takeovers = 0, last_chance = false
+    UPDATE due SET owner = 0, due_at = {now} + $5, attempts = $6, takeovers = 0
     WHERE subscription_key = $1 AND event_key = $2 AND claim = $3 AND owner = $4";
 
 /// Puts claimed deliveries back as they were.

@@ -37,6 +37,7 @@ mod session;
 mod settle;
 mod subscription;
 mod take_over;
+mod tls;
 
 #[cfg(test)]
 mod conformance;

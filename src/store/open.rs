@@ -52,6 +52,16 @@ impl Target {
             _ => Err("the database URL is sqlite:PATH or postgres://…".into()),
         }
     }
+
+    /// Host and port of the server; `None` for a file, and for a server that is reached
+    /// through a socket in the file system.
+    #[must_use]
+    pub fn server(&self) -> Option<(String, u16)> {
+        let Target::Postgres(url) = self else { return None };
+        let options = url.parse::<PgConnectOptions>().ok()?;
+        let socket = options.get_socket().is_some() || options.get_host().starts_with('/');
+        (!socket).then(|| (options.get_host().to_owned(), options.get_port()))
+    }
 }
 
 /// How to use the database.

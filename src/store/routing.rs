@@ -61,18 +61,19 @@ impl Store {
         let rows = wanted.all(self.read()).await?;
         let mut changed = Vec::with_capacity(rows.len());
         for chunk in rows.chunks(500) {
+            let subscriptions = self.whole(self.read(), chunk.to_vec()).await?;
             let keys = chunk.iter().map(|row| row.key);
             let mut secrets = signing_secret::Entity::find()
                 .filter(signing_secret::Column::SubscriptionKey.is_in(keys))
                 .order_by_asc(signing_secret::Column::Key)
                 .all(self.read())
                 .await?;
-            for found in chunk {
+            for (found, subscription) in chunk.iter().zip(subscriptions) {
                 let own = secrets.extract_if(.., |secret| secret.subscription_key == found.key);
                 changed.push(Routed {
                     secrets: own.map(row::secret).collect::<Result<_, _>>()?,
                     deleted: found.deleted,
-                    subscription: row::subscription(found.clone())?,
+                    subscription,
                 });
             }
         }

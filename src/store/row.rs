@@ -7,11 +7,12 @@ use bytes::Bytes;
 use sea_orm::Value;
 
 use super::engine::PostgresQuery;
-use super::entity::{attempt, event, signing_secret, subscription};
+use super::entity::{attempt, event, signing_secret, subscription, subscription_tls};
 use super::{NewEventRow, StoreError};
 use crate::domain::attempt::{Attempt, AttemptResult};
 use crate::domain::event::{Event, EventSummary, Payload, TraceContext};
 use crate::domain::id::{AccountId, EventKey, IdCodec, OrganizationId, SecretKey, SubscriptionKey};
+use crate::domain::receiver_tls::{ClientCertificate, PrivateKey, ReceiverTls};
 use crate::domain::subscription::{
     SigningSecret, Subscription, SubscriptionSpec, SubscriptionState,
 };
@@ -190,7 +191,10 @@ pub(super) struct AttemptRow {
 }
 
 /// A subscription, deleted or not.
-pub(super) fn subscription(found: subscription::Model) -> Result<Subscription, StoreError> {
+pub(super) fn subscription(
+    found: subscription::Model,
+    tls: ReceiverTls,
+) -> Result<Subscription, StoreError> {
     let number = |number: i32, name| u32::try_from(number).map_err(|_| StoreError::Corrupt(name));
     let waits: Vec<u64> =
         serde_json::from_str(&found.retry_waits).map_err(|_| StoreError::Corrupt("retry_waits"))?;
@@ -210,6 +214,7 @@ pub(super) fn subscription(found: subscription::Model) -> Result<Subscription, S
             number(found.attempt_timeout_ms, "attempt_timeout_ms")?.into(),
         ),
         max_in_flight: number(found.max_in_flight, "max_in_flight")?,
+        tls,
     };
     Ok(Subscription {
         key: SubscriptionKey(found.key),
@@ -251,6 +256,18 @@ pub(super) fn subscription_model(subscription: &Subscription) -> subscription::M
         update_time: subscription.update_time.0,
         deleted: false,
     }
+}
+
+/// Certificates of a subscription. A private key in a form that is not known here is
+/// there and cannot be read, so that this subscription is not sent to and the others are.
+pub(super) fn tls(found: subscription_tls::Model) -> ReceiverTls {
+    let key = match (found.secret_version, String::from_utf8(found.secret)) {
+        (0, Ok(pem)) => PrivateKey::stored(pem),
+        (_, _) => PrivateKey::unreadable(),
+    };
+    let chain = found.certificate;
+    let client = (!chain.is_empty()).then_some(ClientCertificate { chain, key });
+    ReceiverTls { client, authorities: found.authorities }
 }
 
 /// A signing secret; only plaintext ones exist so far.

@@ -141,6 +141,7 @@ impl Store {
         };
         let model = row::subscription_model(&subscription).into_active_model();
         subscription::Entity::insert(model).exec_without_returning(&transaction).await?;
+        self.add_tls(&transaction, subscription.key, &subscription.spec.tls).await?;
         let secret = match new.secret {
             Some(secret) => {
                 Some(self.add_secret(&transaction, subscription.key, secret, tick.now).await?)
@@ -196,7 +197,7 @@ impl Store {
         }
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let select = select.order_by_desc(subscription::Column::Key).limit(limit);
-        select.all(self.read()).await?.into_iter().map(row::subscription).collect()
+        self.whole(self.read(), select.all(self.read()).await?).await
     }
 
     /// The one way to change a subscription: loads it, lets `change` decide, and
@@ -231,6 +232,9 @@ impl Store {
         let model = row::subscription_model(&changed).into_active_model().reset_all();
         let update = subscription::Entity::update(model);
         update.exec_without_returning(&transaction).await.map_err(StoreError::from)?;
+        if changed.spec.tls != current.spec.tls {
+            self.change_tls(&transaction, changed.key, &changed.spec.tls).await?;
+        }
         transaction.commit().await.map_err(StoreError::from)?;
         Ok(changed)
     }
@@ -280,6 +284,7 @@ impl Store {
         let tick = self.raise(&transaction).await?;
         let current = self.live(&transaction, organization, key).await?;
         check_etag(&current, etag)?;
+        self.delete_tls(&transaction, key).await?;
         let sql = "UPDATE subscription SET deleted = $1, routing_version = $2, update_time = $3
                    WHERE key = $4";
         let values = vec![true.into(), tick.version.into(), tick.now.0.into(), key.0.into()];
@@ -305,7 +310,7 @@ impl Store {
     ) -> Result<Subscription, StoreError> {
         let select = of(organization).filter(subscription::Column::Key.eq(key.0));
         let found = select.one(connection).await?.ok_or(StoreError::NotFound)?;
-        row::subscription(found)
+        self.whole(connection, vec![found]).await?.pop().ok_or(StoreError::NotFound)
     }
 }
 

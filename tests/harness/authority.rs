@@ -7,8 +7,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
     date_time_ymd,
 };
-use rustls::ServerConfig;
 use rustls::crypto::ring;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// What kind of certificate a receiver shows.
@@ -70,9 +72,28 @@ impl Authority {
         Pair { certificate, certificate_pem, key_pem: key.serialize_pem() }
     }
 
+    /// How a receiver with a good certificate serves only clients that this authority
+    /// knows.
+    pub(crate) fn server_asking(&self) -> Arc<ServerConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).expect("an authority");
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = verifier.build().expect("it has a root");
+        self.serving(Certificate::Good, Some(verifier))
+    }
+
     /// How a receiver with such a certificate serves TLS. Good ones are for
     /// `127.0.0.1`, `127.0.0.2` and every `*.receiver.example`.
     pub(crate) fn server(&self, kind: Certificate) -> Arc<ServerConfig> {
+        self.serving(kind, None)
+    }
+
+    fn serving(
+        &self,
+        kind: Certificate,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
+    ) -> Arc<ServerConfig> {
         let names: &[&str] = match kind {
             Certificate::WrongName => &["somewhere.else.example"],
             Certificate::Good | Certificate::SelfSigned | Certificate::Expired => {
@@ -97,7 +118,7 @@ impl Authority {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring has the default versions")
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
             .with_single_cert(vec![certificate], key)
             .expect("key and certificate belong together");
         Arc::new(config)

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -87,6 +88,12 @@ impl Receiver {
     ) -> Receiver {
         let tls = TlsAcceptor::from(AUTHORITY.server(certificate));
         Receiver::start(script(answers), "127.0.0.1:0", Some(tls)).await
+    }
+
+    /// The same, with TLS as it is set up.
+    pub(crate) async fn over_tls(config: Arc<ServerConfig>) -> Receiver {
+        let tls = TlsAcceptor::from(config);
+        Receiver::start(script([200]), "127.0.0.1:0", Some(tls)).await
     }
 
     /// A trap at `address`, which no server may call: whoever is there answers 200.

@@ -27,7 +27,8 @@ const CORPUS: &str = include_str!("../data/ssrf-corpus.txt");
 #[tokio::test]
 async fn a_forbidden_address_in_a_url_is_refused_and_a_public_one_is_not() {
     let settings = Settings::new(Engine::sqlite()).public_addresses_only();
-    let service = settings.start().await;
+    // The system's own may be one of the corpus' public addresses, and is refused then.
+    let service = settings.flag("--egress-nameserver", "192.0.2.53").start().await;
     let clinic = service.organization("clinic");
     let receiver = Receiver::answering([200]).await;
     let mut refused = 0;
@@ -69,6 +70,10 @@ async fn every_spelling_of_a_forbidden_host_is_refused() {
         "https://LOCALHOST./",
         "https://a.localhost/",
         "https://metadata.google.internal/",
+        "https://metadata.goog/",
+        "https://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/",
+        "https://l%6fcalhost/",
+        "https://127。0。0。1/",
         "https://kubernetes.default.svc/",
         "https://kubernetes.default.svc.cluster.local/",
         "https://kubernetes/",
@@ -82,6 +87,25 @@ async fn every_spelling_of_a_forbidden_host_is_refused() {
         let refused = clinic.try_create(draft, "").await.expect_err(url);
         assert_eq!(violation(&refused).0, "subscription.url", "{url}");
     }
+}
+
+#[tokio::test]
+async fn proxies_of_the_environment_are_not_used() {
+    let trap = Receiver::answering([200]).await;
+    let mut settings = Settings::new(Engine::sqlite());
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        settings = settings.env(name, &trap.url()).env(&name.to_lowercase(), &trap.url());
+    }
+    let service = settings.start().await;
+    let clinic = service.organization("clinic");
+    for receiver in
+        [Receiver::answering([200]).await, Receiver::secure(Certificate::Good, [200]).await]
+    {
+        clinic.subscribe(&receiver, "standard", "*").await;
+        clinic.publish("a", "{}").await;
+        receiver.received(1).await;
+    }
+    assert_eq!(trap.connections(), 0);
 }
 
 #[tokio::test]
@@ -110,26 +134,38 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
 }
 
 #[tokio::test]
-async fn proxies_of_the_environment_are_not_used() {
-    let trap = Receiver::trap(&format!("{FORBIDDEN}:0")).await;
-    let mut settings = Settings::new(Engine::sqlite());
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
-        settings = settings.env(name, &trap.url()).env(&name.to_lowercase(), &trap.url());
-    }
+async fn a_part_of_the_deployment_is_not_called_although_its_address_is_allowed() {
+    let nameserver = Nameserver::answering(|_, _| vec![ALLOWED]).await;
+    let settings = Settings::new(Engine::sqlite())
+        .flag("--egress-nameserver", &nameserver.address())
+        .env("KUBERNETES_SERVICE_HOST", "8.8.4.4")
+        .env("KUBERNETES_SERVICE_PORT", "6443");
     let service = settings.start().await;
     let clinic = service.organization("clinic");
-    let receivers =
-        [Receiver::answering([200]).await, Receiver::secure(Certificate::Good, [200]).await];
-    for receiver in &receivers {
-        clinic.create(draft(receiver, "standard", "*")).await;
+    let receiver = Receiver::answering([200]).await;
+    let admin = service.admin_address();
+    let urls = [
+        format!("https://{admin}/metrics"),
+        format!("https://{}/", nameserver.address()),
+        "https://8.8.4.4/".to_owned(),
+    ];
+    for url in urls {
+        let draft = pb::Subscription { url: url.clone(), ..draft(&receiver, "standard", "*") };
+        let refused = clinic.try_create(draft, "").await.expect_err(&url);
+        assert_eq!(violation(&refused).1, "URL_BLOCKED_ADDRESS", "{url}");
     }
 
-    clinic.publish("invoice.paid", "{}").await;
-
-    for receiver in &receivers {
-        receiver.received(1).await;
-    }
-    assert_eq!(trap.connections(), 0);
+    // By name, it is noticed when the connection would be made.
+    let once = pb::Subscription {
+        url: format!("https://admin.receiver.example:{}/metrics", admin.port()),
+        retry_policy: Some(pb::RetryPolicy::default()),
+        ..draft(&receiver, "standard", "*")
+    };
+    clinic.create(once).await;
+    let id = clinic.publish("a", "{}").await;
+    let delivery = clinic.delivery_of(&id).reaches(State::Dead).await;
+    let last = delivery.last_attempt.expect("there was one");
+    assert_eq!(last.outcome(), Outcome::BlockedAddress);
 }
 
 /// A server with a nameserver of the test's, a TLS receiver on the allowed address and a

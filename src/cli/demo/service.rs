@@ -88,8 +88,8 @@ mod tests {
         let receiver: SocketAddr = "127.0.0.1:9000".parse().expect("an address");
         let settings = settings(&flags(&store, &authority, receiver)).expect("they are right");
         assert!(matches!(settings.database.target, Target::Sqlite(path) if path == store));
-        let policy = settings.egress.policy;
-        assert!(policy.permits(receiver.ip(), receiver.port()));
-        assert!(!policy.permits(receiver.ip(), 9001));
+        let rules = settings.egress.policy.rules(None);
+        assert!(rules.permits(receiver.ip(), receiver.port()));
+        assert!(!rules.permits(receiver.ip(), 9001));
     }
 }

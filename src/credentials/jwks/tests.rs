@@ -72,7 +72,8 @@ impl Publisher {
 
     fn keys_trusting(&self, rhythm: Rhythm, ca_files_pem: Vec<Vec<u8>>) -> Arc<Jwks> {
         let allow = vec!["127.0.0.1/32".parse().expect("a network")];
-        let mut settings = egress::Settings::new(AddressPolicy { allow, deny: Vec::new() });
+        let policy = AddressPolicy { allow, ..AddressPolicy::default() };
+        let mut settings = egress::Settings::new(policy);
         settings.ca_files_pem = ca_files_pem;
         let egress = Egress::new(settings).expect("the certificate is one");
         let source = Source::Url(egress, Arc::clone(&self.target));

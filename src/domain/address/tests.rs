@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::id::OrganizationId;
 
 const CORPUS: &str = include_str!("../../../tests/data/ssrf-corpus.txt");
 
@@ -127,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn reading_an_allow_entry_never_panics(text in "[0-9a-f.:/,\\[\\]-]{0,40}") {
+    fn reading_an_allow_entry_never_panics(text in "[0-9a-f.:/,@\\[\\]-]{0,40}") {
         drop(text.parse::<EgressAllow>());
     }
 }
@@ -176,6 +177,11 @@ fn what_is_no_allow_entry_is_refused_with_the_reason() {
         ("127.0.0.1:9-8", CidrError::Ports),
         ("127.0.0.1:80,,81", CidrError::Ports),
         ("127.0.0.1:+80", CidrError::Ports),
+        ("127.0.0.1@", CidrError::Organization),
+        ("127.0.0.1@a b", CidrError::Organization),
+        ("127.0.0.1@a@b", CidrError::Organization),
+        ("@a", CidrError::Address),
+        ("127.0.0.1:@a", CidrError::Ports),
     ];
     for (text, why) in cases {
         assert_eq!(text.parse::<EgressAllow>(), Err(why), "{text}");
@@ -187,7 +193,9 @@ fn deny_wins_over_allow_and_allow_over_the_table() {
     let policy = AddressPolicy {
         allow: vec!["10.0.0.0/8:9000".parse().expect("entry")],
         deny: vec!["10.9.0.0/16".parse().expect("cidr"), "8.8.4.4".parse().expect("cidr")],
+        ..AddressPolicy::default()
     };
+    let rules = policy.rules(None);
     let cases = [
         ("8.8.8.8", 443, true, false),
         ("8.8.8.8", 8443, true, false),
@@ -202,17 +210,80 @@ fn deny_wins_over_allow_and_allow_over_the_table() {
         ("127.0.0.1", 443, false, false),
     ];
     for (address, port, https, http) in cases {
-        assert_eq!(policy.permits(ip(address), port), https, "{address} {port}");
-        assert_eq!(policy.permits_http(ip(address), port), http, "http {address} {port}");
+        assert_eq!(rules.permits(ip(address), port), https, "{address} {port}");
+        assert_eq!(rules.permits_http(ip(address), port), http, "http {address} {port}");
     }
-    assert!(policy.permits_port(9000) && !policy.permits_port(9001) && !policy.permits_port(0));
-    assert!(policy.refuses(ip("10.9.1.1")) && !policy.refuses(ip("10.1.1.1")));
+    assert!(rules.permits_port(9000) && !rules.permits_port(9001) && !rules.permits_port(0));
+    assert!(rules.refuses(ip("10.9.1.1"), 1) && !rules.refuses(ip("10.1.1.1"), 1));
+}
+
+#[test]
+fn an_entry_for_an_organization_is_for_no_other() {
+    let entries = ["10.0.0.0/8@clinic-7", "[fd00::]/8:443@clinic-7", "192.168.0.0/16:9000"];
+    let policy = AddressPolicy {
+        allow: entries.map(|entry| entry.parse().expect("entry")).into(),
+        deny: vec!["10.9.0.0/16".parse().expect("cidr")],
+        ..AddressPolicy::default()
+    };
+    let [clinic, other] = ["clinic-7", "clinic-77"].map(OrganizationId::stored);
+    let cases = [
+        ("10.1.1.1", 80, true, false),
+        ("fd00::1", 443, true, false),
+        ("fd00::1", 80, false, false),
+        ("192.168.1.1", 9000, true, true),
+        ("10.9.1.1", 80, false, false),
+    ];
+    for (address, port, own, others) in cases {
+        let permitted = |who| policy.rules(who).permits_http(ip(address), port);
+        assert_eq!(permitted(Some(&clinic)), own, "{address} {port}");
+        assert_eq!(permitted(Some(&other)), others, "{address} {port}");
+        assert_eq!(permitted(None), others, "{address} {port}");
+    }
+    assert!(policy.rules(Some(&clinic)).permits_port(1), "some entry of theirs is for any port");
+    assert!(!policy.rules(Some(&other)).permits_port(1));
+    assert!(policy.rules(Some(&other)).refuses(ip("10.1.1.1"), 1));
+    assert!(!policy.rules(Some(&clinic)).refuses(ip("10.1.1.1"), 1));
+}
+
+#[test]
+fn the_deployments_own_addresses_are_refused_and_its_services_closed() {
+    let policy = AddressPolicy {
+        allow: vec!["127.0.0.1".parse().expect("entry"), "9.9.9.9".parse().expect("entry")],
+        own: vec![ip("127.0.0.1"), ip("203.1.113.7"), ip("2606:4700::7")],
+        services: ["9.9.9.9:53", "9.8.7.6:5432", "127.0.0.1:50051", "203.1.113.7:8080"]
+            .map(|service| service.parse().expect("an address"))
+            .into(),
+        ..AddressPolicy::default()
+    };
+    let rules = policy.rules(None);
+    let cases = [
+        // This machine: refused like private addresses, unless opened.
+        ("203.1.113.7", 443, false),
+        ("::ffff:203.1.113.7", 443, false),
+        ("2606:4700::7", 443, false),
+        ("203.1.113.8", 443, true),
+        ("127.0.0.1", 443, true),
+        // Services: opened at other ports only.
+        ("9.8.7.6", 443, false),
+        ("9.9.9.9", 443, true),
+        ("9.9.9.9", 53, false),
+        ("127.0.0.1", 50051, false),
+        ("127.0.0.1", 8080, false),
+        ("127.0.0.1", 8081, true),
+    ];
+    for (address, port, permitted) in cases {
+        assert_eq!(rules.permits(ip(address), port), permitted, "{address} {port}");
+        assert_eq!(rules.refuses(ip(address), port), !permitted, "{address} {port}");
+    }
+    assert!(!rules.permits_http(ip("127.0.0.1"), 50051));
 }
 
 #[test]
 fn port_0_is_never_permitted() {
-    let policy = AddressPolicy { allow: vec!["0.0.0.0/0".parse().expect("entry")], deny: vec![] };
-    assert!(policy.permits(ip("10.0.0.1"), 1));
-    assert!(!policy.permits(ip("10.0.0.1"), 0));
-    assert!(!policy.permits_port(0));
+    let allow = vec!["0.0.0.0/0".parse().expect("entry")];
+    let policy = AddressPolicy { allow, ..AddressPolicy::default() };
+    let rules = policy.rules(None);
+    assert!(rules.permits(ip("10.0.0.1"), 1));
+    assert!(!rules.permits(ip("10.0.0.1"), 0));
+    assert!(!rules.permits_port(0));
 }

@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::address::AddressPolicy;
+use crate::domain::id::OrganizationId;
 
 fn reason(text: &str, policy: &AddressPolicy) -> &'static str {
-    match EndpointUrl::parse(text, policy) {
+    match EndpointUrl::parse(text, policy.rules(None)) {
         Ok(url) => panic!("{text} was accepted as {}", url.as_str()),
         Err(invalid) => {
             assert_eq!(invalid.field, "url");
@@ -16,7 +18,7 @@ fn reason(text: &str, policy: &AddressPolicy) -> &'static str {
 
 fn opened(entries: &[&str]) -> AddressPolicy {
     let allow = entries.iter().map(|entry| entry.parse().expect("an allow entry")).collect();
-    AddressPolicy { allow, deny: Vec::new() }
+    AddressPolicy { allow, ..AddressPolicy::default() }
 }
 
 #[test]
@@ -39,7 +41,7 @@ fn good_urls_become_canonical_and_stay_so() {
         ("https://svc.example.com/", "https://svc.example.com/"),
     ];
     for (text, expected) in cases {
-        let url = EndpointUrl::parse(text, &AddressPolicy::default()).expect(text);
+        let url = EndpointUrl::parse(text, AddressPolicy::default().rules(None)).expect(text);
         assert_eq!(url.as_str(), expected, "{text}");
         assert_eq!(EndpointUrl::stored(expected), Ok(url), "{text}");
     }
@@ -47,8 +49,9 @@ fn good_urls_become_canonical_and_stay_so() {
 
 #[test]
 fn the_parts_are_those_of_the_canonical_form() {
-    let url = EndpointUrl::parse("https://Example.com:8443/a?b", &AddressPolicy::default())
-        .expect("valid");
+    let policy = AddressPolicy::default();
+    let url = EndpointUrl::parse("https://Example.com:8443/a?b", policy.rules(None));
+    let url = url.expect("valid");
     assert_eq!(url.scheme(), Scheme::Https);
     assert_eq!(*url.host(), Host::Name("example.com".to_owned()));
     assert_eq!(url.port(), 8443);
@@ -163,12 +166,82 @@ fn names_of_this_machine_network_or_cluster_are_refused() {
         "a.cluster.local",
         "instance-data",
         "kubernetes",
+        "localhost.localdomain",
+        "metadata",
+        "metadata.goog",
+        "METADATA.GOOG.",
+        "metadata.tencentyun.com",
+        "instance-data.ec2.internal",
+        "metadata.azure.internal",
+        // What UTS 46 makes of other spellings: full width, circled, with a soft hyphen
+        // that it drops, with the full stops of other scripts.
         "ｌｏｃａｌｈｏｓｔ",
+        "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ",
+        "local\u{ad}host",
+        "a。localhost",
+        "metadata．google．internal",
+        "kubernetes｡default｡ｓｖｃ",
     ];
     for name in names {
         let url = format!("https://{name}/");
         assert_eq!(reason(&url, &AddressPolicy::default()), "URL_BLOCKED_ADDRESS", "{name}");
     }
+}
+
+#[test]
+fn international_names_keep_the_rules_of_uts_46() {
+    let canonical = |name: &str| {
+        let url = format!("https://{name}.example/");
+        let url = EndpointUrl::parse(&url, AddressPolicy::default().rules(None));
+        let url = url.map_err(|invalid| invalid.reason)?;
+        let name = url.as_str().trim_start_matches("https://");
+        Ok::<_, &str>(name.trim_end_matches(".example/").to_owned())
+    };
+    let good = [
+        ("BÜCHER", "xn--bcher-kva"),
+        // Composed and decomposed are one name.
+        ("bu\u{308}cher", "xn--bcher-kva"),
+        ("xn--bcher-kva", "xn--bcher-kva"),
+        ("XN--BCHER-KVA", "xn--bcher-kva"),
+        // Not transitional: they are not "fass" and "βολοσ".
+        ("faß", "xn--fa-hia"),
+        ("βόλος", "xn--nxasmm1c"),
+        // A joiner where the script needs it.
+        ("ශ්\u{200d}රී", "xn--10cl1a0b660p"),
+        ("בגד", "xn--5dbcd"),
+    ];
+    for (name, expected) in good {
+        assert_eq!(canonical(name).as_deref(), Ok(expected), "{name}");
+    }
+    let bad = [
+        // Joiners where none belongs, and a letter of either direction beside the other's.
+        "a\u{200d}b",
+        "a\u{200c}b",
+        "a\u{5d0}",
+        "\u{5d0}1a",
+        // STD3 beyond ASCII too: a full-width low line, a slash that another one becomes.
+        "a＿b",
+        "a／b",
+        "a？b",
+        "a＠b",
+        "a：443",
+        // Not assigned, a mark at the start, hyphens at third and fourth place.
+        "a\u{378}b",
+        "\u{301}a",
+        "ab--ü",
+        "-ü",
+        // Punycode that no name makes.
+        "xn--",
+        "xn--ü",
+        "xn--bücher",
+        "xn--bcher-kv",
+        "xn--abc-",
+    ];
+    for name in bad {
+        assert_eq!(canonical(name), Err("URL_HOST"), "{name:?}");
+    }
+    let long = "ü".repeat(60);
+    assert_eq!(canonical(&long), Err("URL_HOST"), "an A-label of more than 63");
 }
 
 #[test]
@@ -182,7 +255,7 @@ fn the_operator_opens_addresses_ports_and_http() {
         "https://10.1.2.3/",
         "https://example.com:9000/",
     ] {
-        EndpointUrl::parse(text, &policy).expect(text);
+        EndpointUrl::parse(text, policy.rules(None)).expect(text);
     }
     assert_eq!(reason("http://example.com:9000/", &policy), "URL_SCHEME");
     assert_eq!(reason("http://127.0.0.1/", &policy), "URL_SCHEME");
@@ -196,6 +269,21 @@ fn the_operator_opens_addresses_ports_and_http() {
     denying.deny.push("127.0.0.0/8".parse().expect("cidr"));
     assert_eq!(reason("https://127.0.0.1:9000/", &denying), "URL_BLOCKED_ADDRESS");
     assert_eq!(reason("http://localhost:9000/", &denying), "URL_SCHEME");
+}
+
+#[test]
+fn an_entry_for_one_organization_opens_nothing_to_others() {
+    let policy = opened(&["10.0.0.0/8:9000@clinic-7"]);
+    let [clinic, other] = ["clinic-7", "clinic-77"].map(OrganizationId::stored);
+    let parse = |text, organization| {
+        EndpointUrl::parse(text, policy.rules(organization)).map_err(|invalid| invalid.reason)
+    };
+    assert!(parse("http://10.1.2.3:9000/", Some(&clinic)).is_ok());
+    for stranger in [Some(&other), None] {
+        assert_eq!(parse("http://10.1.2.3:9000/", stranger), Err("URL_SCHEME"));
+        assert_eq!(parse("https://10.1.2.3:9000/", stranger), Err("URL_BLOCKED_ADDRESS"));
+        assert_eq!(parse("https://example.com:9000/", stranger), Err("URL_PORT"));
+    }
 }
 
 proptest! {

@@ -9,6 +9,7 @@ use crate::domain::id::AccountId;
 use crate::domain::id::EventKey;
 use crate::domain::id::OrganizationId;
 use crate::domain::profile::Profiles;
+use crate::domain::receiver_tls::ReceiverTls;
 use crate::domain::signature::SignedRequest;
 
 const IDS: RenderIds<'_> = RenderIds { delivery_id: "dlv_0123456789abc0123456789abc" };
@@ -51,6 +52,7 @@ fn subscription(profile: &str) -> SubscriptionSpec {
         retry_waits: Vec::new(),
         attempt_timeout: Duration::from_secs(15),
         max_in_flight: 16,
+        tls: ReceiverTls::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One subscription changed in one place at a time: accepted or refused.
 
 use super::*;
+use crate::domain::address::AddressPolicy;
 
 fn profile() -> ProfileRules {
     ProfileRules {
@@ -22,9 +23,11 @@ fn changed(
         event_patterns: vec!["BookAppointment".to_owned()],
         ..SubscriptionInput::default()
     };
+    let policy = AddressPolicy::default();
+    let mut stored = input.clone().check(&profile, policy.rules(None), None).expect("valid");
+    stored.headers = map("Api-Key", "stored");
     change(&mut input, &mut profile);
-    let stored = BTreeMap::from([("Api-Key".to_owned(), "stored".to_owned())]);
-    input.check(&profile, &AddressPolicy::default(), &stored)
+    input.check(&profile, policy.rules(None), Some(&stored))
 }
 
 fn map(key: &str, value: &str) -> BTreeMap<String, String> {
@@ -157,4 +160,26 @@ fn codes_waits_and_limits_out_of_range_are_refused() {
         (|i, _| i.max_in_flight = 257, "max_in_flight", "INVALID_MAX_IN_FLIGHT"),
     ];
     assert_refused(&cases);
+}
+
+#[test]
+fn certificates_need_tls() {
+    let authority = rcgen::KeyPair::generate().expect("a key");
+    let authority = rcgen::CertificateParams::default().self_signed(&authority);
+    let authority = authority.expect("a certificate").pem();
+    let with = |url: &str| {
+        let policy = AddressPolicy {
+            allow: vec!["127.0.0.1".parse().expect("entry")],
+            ..AddressPolicy::default()
+        };
+        let input = SubscriptionInput {
+            url: url.to_owned(),
+            event_patterns: vec!["*".to_owned()],
+            tls: TlsInput { certificate_authorities: authority.clone(), ..TlsInput::default() },
+            ..SubscriptionInput::default()
+        };
+        input.check(&profile(), policy.rules(None), None).map_err(|invalid| invalid.reason)
+    };
+    assert!(with("https://127.0.0.1/").is_ok());
+    assert_eq!(with("http://127.0.0.1/").map(drop), Err("TLS_NEEDS_HTTPS"));
 }

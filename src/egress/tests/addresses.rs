@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -9,9 +10,13 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
 use crate::domain::attempt::Failure;
+use crate::domain::endpoint_url::EndpointUrl;
+use crate::domain::id::OrganizationId;
 use crate::egress::Egress;
+use crate::egress::MixedAnswers;
 use crate::egress::Sent;
 use crate::egress::Settings;
+use crate::egress::Target;
 
 use super::receiver::Authority;
 use super::receiver::OK;
@@ -95,6 +100,53 @@ async fn a_forbidden_address_is_not_called_in_any_guise() {
         }
     }
     assert_eq!(trap.connections(), 0);
+}
+
+#[tokio::test]
+async fn of_a_mixed_answer_the_good_addresses_are_called_where_the_operator_says_so() {
+    static MIXED: [Ipv4Addr; 3] =
+        [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)];
+    static BAD: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(127, 0, 0, 2)];
+    let receiver = Receiver::answering(OK).await;
+    let trap = TcpListener::bind(("127.0.0.2", receiver.address.port())).await;
+    let trap = trap.expect("the same port");
+    for (addresses, called) in [(&MIXED[..], true), (&BAD[..], false)] {
+        let (nameserver, _) = name_server(addresses).await;
+        let settings = Settings { mixed_answers: MixedAnswers::Filter, ..loopback() };
+        let egress = asking(settings, nameserver);
+        let sent = egress.send(request(&receiver.named("http", "hooks.example"), PLENTY)).await;
+        if called {
+            assert_eq!(answered(&sent).0, 200);
+            assert_eq!(sent.peer, Some(receiver.address));
+        } else {
+            assert_eq!(failure(&sent), Failure::BlockedAddress);
+        }
+    }
+    let knocked = tokio::time::timeout(Duration::from_millis(1), trap.accept()).await;
+    assert!(knocked.is_err(), "nobody was at the trap");
+}
+
+#[tokio::test]
+async fn an_address_opened_for_one_organization_is_closed_to_others() {
+    let receiver = Receiver::answering(OK).await;
+    let egress = Egress::new(Settings::new(policy(&["127.0.0.1@clinic-7"], &[])));
+    let egress = egress.expect("a room");
+    for (organization, opened) in [(None, false), (Some("other"), false), (Some("clinic-7"), true)]
+    {
+        let url = format!("http://{}/hook", receiver.address);
+        let target = Target::new(&EndpointUrl::stored(&url).expect("a URL")).expect("a target");
+        let target = match organization {
+            None => target,
+            Some(name) => target.of(OrganizationId::stored(name)),
+        };
+        let sent = egress.send(request(&Arc::new(target), PLENTY)).await;
+        if opened {
+            assert_eq!(answered(&sent).0, 200);
+        } else {
+            assert_eq!(failure(&sent), Failure::BlockedAddress, "{organization:?}");
+        }
+    }
+    assert_eq!(receiver.connections(), 1);
 }
 
 #[tokio::test]

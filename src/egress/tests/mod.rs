@@ -2,6 +2,9 @@
 
 mod addresses;
 mod answers;
+mod certificates;
 mod connections;
 mod hostile;
+mod proxies;
+mod rebinding;
 mod receiver;

@@ -11,7 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderName;
 use http::HeaderValue;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject as _;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWrite;
@@ -26,6 +29,9 @@ use crate::domain::attempt::Failure;
 use crate::domain::attempt::Outcome;
 use crate::domain::endpoint_url::EndpointUrl;
 use crate::domain::id::SubscriptionKey;
+use crate::domain::receiver_tls::ReceiverTls;
+use crate::domain::receiver_tls::SentKey;
+use crate::domain::receiver_tls::TlsInput;
 use crate::egress::Egress;
 use crate::egress::Sent;
 use crate::egress::Settings;
@@ -156,6 +162,7 @@ pub(super) fn policy(allow: &[&str], deny: &[&str]) -> AddressPolicy {
     AddressPolicy {
         allow: allow.iter().map(|entry| entry.parse().expect("an entry")).collect(),
         deny: deny.iter().map(|entry| entry.parse().expect("a network")).collect(),
+        ..AddressPolicy::default()
     }
 }
 
@@ -185,18 +192,18 @@ pub(super) fn request(target: &Arc<Target>, timeout: Duration) -> SignedRequest 
 pub(super) fn answered(sent: &Sent) -> (u16, &[u8]) {
     match &sent.outcome {
         Outcome::Responded { status, body, .. } => (*status, body),
-        Outcome::NoResponse(failure) => panic!("{failure:?}: {}", sent.detail),
+        other => panic!("{other:?}: {}", sent.detail),
     }
 }
 
 /// Why there was no answer.
 pub(super) fn failure(sent: &Sent) -> Failure {
     match &sent.outcome {
-        Outcome::Responded { status, .. } => panic!("answered {status}"),
         Outcome::NoResponse(failure) => {
             assert!(!sent.detail.is_empty(), "people are told why");
             *failure
         }
+        other => panic!("{other:?}"),
     }
 }
 
@@ -228,6 +235,44 @@ impl Authority {
 
     /// A server with a certificate for `name`, valid unless `expired`.
     pub(super) fn server(&self, name: &str, expired: bool) -> TlsAcceptor {
+        let (certificate, key) = self.issue(name, expired);
+        let config = server_config().with_no_client_auth();
+        let config = config.with_single_cert(vec![certificate], key).expect("a server");
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// One with a certificate for `name` that wants one from `clients`.
+    pub(super) fn server_asking(&self, name: &str, clients: &Authority) -> TlsAcceptor {
+        let (certificate, key) = self.issue(name, false);
+        let mut roots = rustls::RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(&clients.pem).expect("a certificate");
+        roots.add(root).expect("an authority");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = verifier.build().expect("a verifier");
+        let config = server_config().with_client_cert_verifier(verifier);
+        let config = config.with_single_cert(vec![certificate], key).expect("a server");
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// What a subscription says to show a certificate of this authority.
+    pub(super) fn client(&self) -> ReceiverTls {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(["client.example".to_owned()]);
+        let certificate = params.expect("a name").signed_by(&key, &self.issuer);
+        let input = TlsInput {
+            client_certificate: certificate.expect("a certificate").pem(),
+            client_private_key: SentKey(key.serialize_pem()),
+            certificate_authorities: String::new(),
+        };
+        input.check(&ReceiverTls::default()).expect("they belong together")
+    }
+
+    fn issue(
+        &self,
+        name: &str,
+        expired: bool,
+    ) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = rcgen::KeyPair::generate().expect("a key");
         let mut params = rcgen::CertificateParams::new([name.to_owned()]).expect("a name");
         if expired {
@@ -236,15 +281,14 @@ impl Authority {
         }
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("protocol versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("a server");
-        TlsAcceptor::from(Arc::new(config))
+        (certificate.der().clone(), key)
     }
+}
+
+fn server_config() -> rustls::ConfigBuilder<rustls::ServerConfig, rustls::WantsVerifier> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider);
+    builder.with_safe_default_protocol_versions().expect("protocol versions")
 }
 
 /// A name server that gives `addresses` for `hooks.example` and knows no other name.

@@ -23,7 +23,7 @@ pub(super) async fn create(
     let record = request_id::record(&id, store.page_key(), "CreateSubscription", &request)?;
     let sent = of_request(request.subscription, &organization)?;
     let state = first_state(sent.state)?;
-    let checked = Draft::sent(sent)?.check(context, &<_>::default())?;
+    let checked = Draft::sent(sent)?.check(context, &organization, None)?;
     let secret = first_secret(&checked, request.signing_secret)?;
     let Checked { spec, profile } = checked;
     if request.validate_only {

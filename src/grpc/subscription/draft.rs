@@ -1,7 +1,6 @@
 //! A subscription on its way in: what its owner sent, put over what is stored, and
 //! checked as a whole.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::profile;
 use crate::domain::id::{AccountId, OrganizationId};
 use crate::domain::invalid::InvalidField;
 use crate::domain::profile::{DEFAULT_PROFILE, Profile};
+use crate::domain::receiver_tls::{SentKey, TlsInput};
 use crate::domain::subscription::SubscriptionSpec;
 use crate::domain::subscription_rules::SubscriptionInput;
 use crate::grpc::field_mask::Field;
@@ -47,6 +47,7 @@ impl Draft {
             retry_waits: waits(sent.retry_policy)?,
             attempt_timeout: attempt_timeout(sent.attempt_timeout)?,
             max_in_flight: sent.max_in_flight,
+            tls: tls(sent.tls),
         };
         Ok(Draft { profile: sent.profile, input })
     }
@@ -65,6 +66,7 @@ impl Draft {
             retry_waits: Some(spec.retry_waits),
             attempt_timeout: Some(spec.attempt_timeout),
             max_in_flight: spec.max_in_flight,
+            tls: spec.tls.to_input(),
         };
         Draft { profile: spec.profile, input }
     }
@@ -94,12 +96,13 @@ impl Draft {
                     input.attempt_timeout = attempt_timeout(sent.attempt_timeout)?;
                 }
                 Field::MaxInFlight => input.max_in_flight = sent.max_in_flight,
+                Field::Tls => input.tls = tls(sent.tls.clone()),
             }
         }
         Ok(())
     }
 
-    /// Checks every rule. `stored_headers` are those that a hidden value stands for.
+    /// Checks every rule. `stored` is what hidden values stand for.
     ///
     /// # Errors
     ///
@@ -107,7 +110,8 @@ impl Draft {
     pub(super) fn check(
         self,
         context: &Context,
-        stored_headers: &BTreeMap<String, String>,
+        organization: &OrganizationId,
+        stored: Option<&SubscriptionSpec>,
     ) -> Result<Checked, Status> {
         let name = if self.profile.is_empty() { DEFAULT_PROFILE } else { &self.profile };
         let unknown = || {
@@ -116,7 +120,8 @@ impl Draft {
         };
         let profile = Arc::clone(context.profiles.get(name).ok_or_else(unknown)?);
         let rules = profile::rules(&profile, &context.profiles);
-        let spec = self.input.check(&rules, &context.policy, stored_headers);
+        let addresses = context.policy.rules(Some(organization));
+        let spec = self.input.check(&rules, addresses, stored);
         let spec = spec.map_err(|invalid| invalid.within(PARENT))?;
         let wrong = profile.check_spec(&spec);
         if !wrong.is_empty() {
@@ -144,6 +149,15 @@ pub(super) fn of_request(
         return Err(invalid.within(PARENT));
     }
     Ok(sent)
+}
+
+fn tls(sent: Option<pb::ReceiverTls>) -> TlsInput {
+    let sent = sent.unwrap_or_default();
+    TlsInput {
+        client_certificate: sent.client_certificate,
+        client_private_key: SentKey(sent.client_private_key),
+        certificate_authorities: sent.certificate_authorities,
+    }
 }
 
 fn waits(policy: Option<pb::RetryPolicy>) -> Result<Option<Vec<Duration>>, InvalidField> {

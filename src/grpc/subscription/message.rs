@@ -7,6 +7,7 @@ use crate::domain::headers::hidden;
 use crate::domain::id::{AccountId, IdCodec};
 use crate::domain::page::etag;
 use crate::domain::profile::Profile;
+use crate::domain::receiver_tls::ReceiverTls;
 use crate::domain::subscription::{
     SigningSecret, Subscription, SubscriptionSpec, SubscriptionState,
 };
@@ -75,8 +76,19 @@ pub(super) fn spec_message(spec: &SubscriptionSpec) -> pb::Subscription {
         retry_policy: Some(pb::RetryPolicy { waits }),
         attempt_timeout: Some(time::to_duration(spec.attempt_timeout)),
         max_in_flight: spec.max_in_flight,
+        tls: tls_message(&spec.tls),
         ..pb::Subscription::default()
     }
+}
+
+/// What is said of TLS, the private key hidden.
+fn tls_message(tls: &ReceiverTls) -> Option<pb::ReceiverTls> {
+    let shown = tls.to_input();
+    (!tls.is_default()).then_some(pb::ReceiverTls {
+        client_certificate: shown.client_certificate,
+        client_private_key: shown.client_private_key.0,
+        certificate_authorities: shown.certificate_authorities,
+    })
 }
 
 pub(super) fn state_message(state: SubscriptionState) -> pb::subscription::State {

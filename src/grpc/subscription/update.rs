@@ -71,7 +71,7 @@ impl Update<'_> {
         }
         let mut draft = Draft::stored(current.spec.clone());
         draft.write(&self.fields, &self.sent)?;
-        let checked = draft.check(self.context, &current.spec.headers)?;
+        let checked = draft.check(self.context, self.organization, Some(&current.spec))?;
         self.check_secrets(&current, &checked).await?;
         let wanted = Subscription { spec: checked.spec, ..current.clone() };
         Ok((current, wanted))

@@ -12,6 +12,7 @@ use crate::store::{Answer, Change, Next, Settlement, Store, StoreError};
 
 on_both_engines! {
     a_dead_letter_gets_one_more_attempt,
+    one_that_is_put_off_untried_keeps_its_one_attempt,
     a_delivered_one_can_be_delivered_again,
     only_ended_ones_can_be_retried,
     a_retry_needs_a_payload_and_a_subscription_that_takes_events,
@@ -38,6 +39,33 @@ async fn a_dead_letter_gets_one_more_attempt(store: Store) {
     let [claim] = claims.as_slice() else { panic!("one claim: {claims:?}") };
     assert!(claim.last_chance);
     assert_eq!((claim.delivery(), claim.attempts), (key, 1));
+}
+
+async fn one_that_is_put_off_untried_keeps_its_one_attempt(store: Store) {
+    let world = World::new(store).await;
+    let key = dead(&world).await;
+    retry(&world, key).await.expect("retries");
+    for wait in [Duration::ZERO, Duration::from_hours(1)] {
+        let claims = world.store.claim(world.fence, &[(key.subscription, 5)], u64::MAX).await;
+        let claims = claims.expect("claims");
+        let [claim] = claims.as_slice() else { panic!("one claim: {claims:?}") };
+        assert!(claim.last_chance);
+        assert_eq!(claim.attempts, 1, "nothing was tried meanwhile");
+        let put_off = Settlement {
+            delivery: key,
+            organization: acme(),
+            claim: claim.number,
+            in_due: true,
+            attempts: claim.attempts,
+            attempt: None,
+            next: Next::RetryIn(wait),
+        };
+        world.store.settle(world.fence, &[put_off]).await.expect("settles");
+        let delivery = world.store.delivery(&acme(), key).await.expect("is there");
+        assert_eq!((delivery.state, delivery.attempt_count), (DeliveryState::Pending, 1));
+    }
+    let claims = world.store.claim(world.fence, &[(key.subscription, 5)], u64::MAX).await;
+    assert!(claims.expect("claims").is_empty(), "it waits");
 }
 
 async fn a_delivered_one_can_be_delivered_again(store: Store) {

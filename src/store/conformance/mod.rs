@@ -14,6 +14,7 @@ mod reference;
 mod requests;
 mod secrets;
 mod subscriptions;
+mod tls;
 mod traces;
 mod world;
 

@@ -56,3 +56,12 @@ async fn callers_take_no_reader_of_the_engine_on_sqlite() {
     })
     .await;
 }
+
+#[test]
+fn a_target_tells_where_its_server_is() {
+    let server = |url: &str| Target::parse(url).expect("a URL").server();
+    assert_eq!(server("postgres://u:p@db.example:6432/name"), Some(("db.example".into(), 6432)));
+    assert_eq!(server("postgresql://192.0.2.7/name"), Some(("192.0.2.7".into(), 5432)));
+    assert_eq!(server("postgres:///name?host=/run/postgresql"), None);
+    assert_eq!(server("sqlite:hookward.db"), None);
+}

@@ -113,7 +113,7 @@ impl Reference {
             Next::Succeeded => fate.end(DeliveryState::Succeeded, None),
             Next::RetryIn(wait) => {
                 fate.pending(!wait.is_zero());
-                (fate.takeovers, fate.last_chance) = (0, false);
+                fate.takeovers = 0;
             }
             Next::Release => fate.pending(false),
             Next::Dead(reason) => fate.end(DeliveryState::Dead, Some(reason)),

@@ -12,6 +12,7 @@ use crate::domain::event::{Event, EventSummary, Payload, TraceContext};
 use crate::domain::id::{
     AccountId, DeliveryKey, EventKey, KeyMaker, OrganizationId, SecretKey, SubscriptionKey,
 };
+use crate::domain::receiver_tls::ReceiverTls;
 use crate::domain::subscription::{Subscription, SubscriptionSpec, SubscriptionState};
 use crate::domain::timestamp::Timestamp;
 use crate::store::{
@@ -189,6 +190,7 @@ pub(super) fn spec() -> SubscriptionSpec {
         retry_waits: vec![Duration::from_millis(1500), Duration::from_hours(24)],
         attempt_timeout: Duration::from_secs(15),
         max_in_flight: 16,
+        tls: ReceiverTls::default(),
     }
 }
 

@@ -12,4 +12,5 @@ pub(super) mod request_log;
 pub(super) mod setting;
 pub(super) mod signing_secret;
 pub(super) mod subscription;
+pub(super) mod subscription_tls;
 pub(super) mod undelivered;

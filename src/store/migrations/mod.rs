@@ -12,7 +12,7 @@ pub(super) struct Migrations;
 
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(M0001), Box::new(M0002), Box::new(M0003)]
+        vec![Box::new(M0001), Box::new(M0002), Box::new(M0003), Box::new(M0004)]
     }
 }
 
@@ -74,6 +74,27 @@ impl MigrationTrait for M0003 {
         let sql = match connection.get_database_backend() {
             DbBackend::Postgres => include_str!("postgres_0003.sql"),
             _ => include_str!("sqlite_0003.sql"),
+        };
+        connection.execute_unprepared(sql).await.map(drop)
+    }
+}
+
+/// Certificates towards receivers.
+struct M0004;
+
+impl MigrationName for M0004 {
+    fn name(&self) -> &'static str {
+        "m0004_subscription_tls"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0004 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => include_str!("postgres_0004.sql"),
+            _ => include_str!("sqlite_0004.sql"),
         };
         connection.execute_unprepared(sql).await.map(drop)
     }

@@ -1,0 +1,13 @@
+-- Certificates of a subscription towards its receiver. No row: the deployment's usual.
+CREATE TABLE subscription_tls (
+    subscription_key int8 PRIMARY KEY,
+    -- PEM, the client's first; empty: none is shown.
+    certificate      text NOT NULL,
+    -- Its private key, in PEM; empty where there is none.
+    secret           bytea NOT NULL,
+    -- Key-encryption key and form of `secret`; version 0 is plaintext.
+    secret_key_id    int4 NOT NULL DEFAULT 0,
+    secret_version   int2 NOT NULL DEFAULT 0,
+    -- PEM of the only authorities that are trusted; empty: the deployment's.
+    authorities      text NOT NULL
+);

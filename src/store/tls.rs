@@ -1,0 +1,94 @@
+//! Certificates of subscriptions towards their receivers: a row for those that have any,
+//! written and deleted with the subscription.
+
+use sea_orm::{ActiveValue, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+
+use super::entity::{subscription, subscription_tls};
+use super::link::Transaction;
+use super::{Store, StoreError, row};
+use crate::domain::id::SubscriptionKey;
+use crate::domain::receiver_tls::ReceiverTls;
+use crate::domain::subscription::Subscription;
+
+/// Subscriptions that are looked up with one statement.
+const CHUNK: usize = 500;
+
+impl Store {
+    /// The subscriptions of these rows, in their order, with what another table holds of
+    /// them.
+    pub(super) async fn whole(
+        &self,
+        connection: &impl ConnectionTrait,
+        found: Vec<subscription::Model>,
+    ) -> Result<Vec<Subscription>, StoreError> {
+        let mut subscriptions = Vec::with_capacity(found.len());
+        let mut rest = found.into_iter();
+        loop {
+            let chunk: Vec<_> = rest.by_ref().take(CHUNK).collect();
+            if chunk.is_empty() {
+                return Ok(subscriptions);
+            }
+            let keys = chunk.iter().map(|row| row.key);
+            let mut tls = subscription_tls::Entity::find()
+                .filter(subscription_tls::Column::SubscriptionKey.is_in(keys))
+                .all(connection)
+                .await?;
+            for found in chunk {
+                let own = tls.iter().position(|row| row.subscription_key == found.key);
+                let own = own.map(|place| row::tls(tls.swap_remove(place)));
+                subscriptions.push(row::subscription(found, own.unwrap_or_default())?);
+            }
+        }
+    }
+
+    /// Writes the row, or none.
+    pub(super) async fn add_tls(
+        &self,
+        transaction: &Transaction,
+        key: SubscriptionKey,
+        tls: &ReceiverTls,
+    ) -> Result<(), StoreError> {
+        if tls.is_default() {
+            return Ok(());
+        }
+        let unreadable = || StoreError::Corrupt("subscription_tls.secret");
+        let secret = match &tls.client {
+            Some(client) => client.key.pem().ok_or_else(unreadable)?,
+            None => "",
+        };
+        let row = subscription_tls::ActiveModel {
+            subscription_key: ActiveValue::Set(key.0),
+            certificate: ActiveValue::Set(
+                tls.client.as_ref().map_or_else(String::new, |client| client.chain.clone()),
+            ),
+            secret: ActiveValue::Set(secret.to_owned().into_bytes()),
+            secret_key_id: ActiveValue::Set(0),
+            secret_version: ActiveValue::Set(0),
+            authorities: ActiveValue::Set(tls.authorities.clone()),
+        };
+        subscription_tls::Entity::insert(row).exec_without_returning(transaction).await?;
+        Ok(())
+    }
+
+    /// Puts `tls` in the place of what there is.
+    pub(super) async fn change_tls(
+        &self,
+        transaction: &Transaction,
+        key: SubscriptionKey,
+        tls: &ReceiverTls,
+    ) -> Result<(), StoreError> {
+        self.delete_tls(transaction, key).await?;
+        self.add_tls(transaction, key, tls).await
+    }
+
+    /// Deletes the row, and with it the private key.
+    pub(super) async fn delete_tls(
+        &self,
+        transaction: &Transaction,
+        key: SubscriptionKey,
+    ) -> Result<(), StoreError> {
+        let sql = "DELETE FROM subscription_tls WHERE subscription_key = $1";
+        transaction.execute_raw(self.statement(sql, vec![key.0.into()])).await?;
+        Ok(())
+    }
+}

@@ -14,6 +14,7 @@ pub mod egress;
 pub mod grpc;
 pub mod intake;
 pub mod janitor;
+pub mod keyring;
 pub mod lease;
 pub mod metrics;
 pub mod permits;

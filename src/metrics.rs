@@ -105,6 +105,7 @@ struct Values {
     routing_reloads: AtomicU64,
     routing_changes: AtomicU64,
     clock_skew_micros: AtomicI64,
+    decrypt_failures: AtomicU64,
     queued: AtomicU64,
     in_flight: AtomicU64,
     unsettled: AtomicU64,
@@ -260,6 +261,11 @@ impl Metrics {
     /// How far the database's clock is ahead of this machine's, in microseconds.
     pub fn clock_skew(&self, micros: i64) {
         self.values().clock_skew_micros.store(micros, Ordering::Relaxed);
+    }
+
+    /// Stored values that could not be decrypted since the start.
+    pub fn decrypt_failures(&self, count: u64) {
+        set(&self.values().decrypt_failures, count);
     }
 
     /// Deliveries that wait in memory.

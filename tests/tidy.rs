@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// floors only; rooms on one floor don't know each other.
 const FLOORS: [&[&str]; 10] = [
     &["domain"],
-    &["metrics", "trace"],
+    &["metrics", "trace", "keyring"],
     &["store", "egress"],
     &["routing", "permits", "lease", "credentials"],
     &["intake", "dispatcher"],
@@ -22,7 +22,7 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Libraries that only these rooms may name.
-const KEPT_TO: [(&str, &[&str]); 9] = [
+const KEPT_TO: [(&str, &[&str]); 10] = [
     ("sea_orm", &["store"]),
     ("sqlx", &["store"]),
     ("tonic", &["grpc", "cli"]),
@@ -32,6 +32,8 @@ const KEPT_TO: [(&str, &[&str]); 9] = [
     ("axum", &["admin"]),
     ("std::env", &["config", "main"]),
     ("clap", &["config", "cli", "main"]),
+    // Besides the keyring: the signatures of tokens (`domain`), and TLS.
+    ("ring", &["keyring", "domain", "credentials", "egress", "grpc", "cli"]),
 ];
 
 /// File names that say nothing about what is inside.

@@ -16,13 +16,15 @@ use crate::domain::receiver_tls::ReceiverTls;
 use crate::domain::subscription::{SubscriptionSpec, SubscriptionState};
 use crate::domain::timestamp::{Timestamp, micros};
 use crate::egress::{self, Egress};
+use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::permits::InFlightLimits;
 use crate::store::{self, NewSubscription, Store, Target};
 
 async fn engine(folder: &std::path::Path) -> Engine {
-    let settings =
-        store::Settings { target: Target::Sqlite(folder.join("hookward.db")), connections_max: 4 };
+    let target = Target::Sqlite(folder.join("hookward.db"));
+    let keyring = Keyring::default();
+    let settings = store::Settings { target, connections_max: 4, keyring };
     let store = Store::open(&settings).await.expect("a fresh file opens");
     let allow = vec!["127.0.0.1/32".parse().expect("an address")];
     let policy = AddressPolicy { allow, ..AddressPolicy::default() };

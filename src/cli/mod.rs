@@ -2,6 +2,7 @@
 
 pub mod api_key;
 pub mod demo;
+pub mod keys;
 pub mod listen;
 mod process_limits;
 pub mod receiver;
@@ -43,6 +44,9 @@ enum Command {
     ApiKey(api_key::Arguments),
     /// Show the main job at work: events in over gRPC, signed webhooks out
     Demo(demo::Arguments),
+    /// Change what stored values are encrypted under
+    #[command(subcommand)]
+    Keys(keys::Arguments),
     /// Run a receiver that verifies and shows what arrives
     Listen(listen::Arguments),
     /// Bring a database to this version
@@ -87,7 +91,9 @@ impl Failure {
                     false
                 }
             },
-            Failure::Store(error) => matches!(error, StoreError::Setup(_)),
+            Failure::Store(error) => {
+                matches!(error, StoreError::Setup(_) | StoreError::Locked(_))
+            }
             Failure::Io(_) | Failure::Command(_) | Failure::Demo => false,
         };
         if config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
@@ -126,6 +132,7 @@ async fn execute(command: Command) -> Result<(), Failure> {
                 Err(Failure::Demo)
             }
         }
+        Command::Keys(arguments) => keys::run(arguments).await,
         Command::Listen(arguments) => Ok(listen::listen(arguments).await?),
         Command::Migrate(arguments) => serve::migrate(&arguments).await,
         Command::Serve(arguments) => serve::serve(Settings::read(&arguments)?).await,

@@ -37,6 +37,7 @@ pub async fn serve(mut settings: Settings) -> Result<(), Failure> {
 
 async fn serve_until(settings: Settings, signals: &mut Signals) -> Result<(), Failure> {
     let (role, open, plain) = (settings.role, settings.auth.is_open(), settings.tls.is_none());
+    let primary = settings.database.keyring.primary().map(str::to_owned);
     let app = tokio::select! {
         app = App::start(settings, Metrics::new()) => app?,
         // What it had taken by then lapses, like that of a replica that died.
@@ -46,6 +47,11 @@ async fn serve_until(settings: Settings, signals: &mut Signals) -> Result<(), Fa
         Some(address) if open => warn_of_strangers(address),
         Some(address) if plain => warn_of_listeners(address),
         Some(_) | None => {}
+    }
+    if let Some(primary) = primary {
+        tracing::info!(primary, "what is stored is encrypted");
+    } else {
+        tracing::info!("no encryption keys: what is stored is plaintext");
     }
     announce(&app, role);
     signals.next().await;

@@ -8,6 +8,7 @@
     reason = "these comments are shown on terminals, where backticks and brackets are noise"
 )]
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -18,6 +19,8 @@ use clap::builder::BoolishValueParser;
 pub struct ServeArguments {
     #[command(flatten)]
     pub(super) database: DatabaseArguments,
+    #[command(flatten)]
+    pub(super) encryption: EncryptionArguments,
     /// Most connections to PostgreSQL.
     ///
     /// Half of them, but no more than six, are for commits and sending; calls
@@ -220,6 +223,35 @@ pub struct DatabaseArguments {
     #[arg(long, env = "HOOKWARD_DATABASE_URL_FILE", hide_env_values = true)]
     #[arg(value_name = "FILE")]
     pub(super) database_url_file: Option<PathBuf>,
+}
+
+/// What stored values are encrypted under. Not to be printed.
+#[derive(Args, Clone)]
+pub struct EncryptionArguments {
+    /// Keys that payloads, secrets and headers are encrypted under in the database; without
+    /// any they are plaintext.
+    ///
+    /// Entries id=KEY separated by semicolons, each key the base64 of 32 random bytes; of
+    /// several, primary=id names the one for what is new. Every replica needs all of them,
+    /// and the server refuses to start without one that is in use. Here they can be seen in
+    /// the process list: prefer the variable, or --encryption-keys-file.
+    #[arg(long, env = "HOOKWARD_ENCRYPTION_KEYS", hide_env_values = true)]
+    #[arg(value_name = "ENTRIES")]
+    pub(super) encryption_keys: Option<String>,
+    /// File that holds such entries, a line each, or folder of such files; wins over
+    /// --encryption-keys.
+    ///
+    /// Read at start. In a folder, files whose names begin with a full stop are left out.
+    #[arg(long, env = "HOOKWARD_ENCRYPTION_KEYS_FILE", hide_env_values = true)]
+    #[arg(value_name = "PATH")]
+    pub(super) encryption_keys_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for EncryptionArguments {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = &self.encryption_keys_file;
+        formatter.debug_struct("EncryptionArguments").field("file", file).finish_non_exhaustive()
+    }
 }
 
 /// What is logged and exported.

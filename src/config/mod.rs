@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
 
-pub use self::arguments::{DatabaseArguments, LogArguments, ServeArguments};
+pub use self::arguments::{DatabaseArguments, EncryptionArguments, LogArguments, ServeArguments};
 pub use self::auth::Auth;
 
 use crate::domain::address::{AddressPolicy, Cidr, EgressAllow, Nat64Prefix};
@@ -32,6 +32,7 @@ use crate::domain::rate::Rate;
 use crate::egress::{self, MixedAnswers};
 use crate::grpc;
 use crate::intake;
+use crate::keyring::Keyring;
 use crate::permits::InFlightLimits;
 use crate::store;
 use crate::telemetry;
@@ -151,6 +152,7 @@ impl Settings {
         let connections = value::count(&arguments.database_connections, 2, 1000);
         let connections = faults.note("database-connections", connections);
         let target = read_target(&arguments.database, faults);
+        let keyring = read_keyring(&arguments.encryption, faults);
         let door = auth::read(arguments, faults);
         let admin_listen = match arguments.admin_listen.as_str() {
             "off" => Some(None),
@@ -170,10 +172,14 @@ impl Settings {
         let grace = value::duration(&arguments.shutdown_grace, shortest, longest);
         let grace = faults.note("shutdown-grace", grace);
         let telemetry = read_telemetry(&arguments.log, faults);
+        let database = || {
+            let (target, connections_max) = (target?, connections?);
+            Some(store::Settings { target, connections_max, keyring: keyring? })
+        };
         let settings = || {
             let door = door?;
             Some(Settings {
-                database: store::Settings { target: target?, connections_max: connections? },
+                database: database()?,
                 grpc_listen: door.grpc_listen,
                 admin_listen: admin_listen?,
                 role: role?,
@@ -202,10 +208,28 @@ impl Settings {
 /// What is wrong with it.
 pub fn read_database(arguments: &DatabaseArguments) -> Result<store::Settings, Faults> {
     let mut faults = Faults::default();
+    let (connections_max, keyring) = (MIGRATE_CONNECTIONS, Keyring::default());
     let target = read_target(arguments, &mut faults);
-    target
-        .map(|target| store::Settings { target, connections_max: MIGRATE_CONNECTIONS })
-        .ok_or(faults)
+    target.map(|target| store::Settings { target, connections_max, keyring }).ok_or(faults)
+}
+
+/// The same, with the keys that `keys` was told.
+///
+/// # Errors
+///
+/// What is wrong with any of it.
+pub fn read_database_and_keys(
+    database: &DatabaseArguments,
+    encryption: &EncryptionArguments,
+) -> Result<store::Settings, Faults> {
+    let mut faults = Faults::default();
+    let target = read_target(database, &mut faults);
+    let keyring = read_keyring(encryption, &mut faults);
+    let settings = || {
+        let (target, keyring) = (target?, keyring?);
+        Some(store::Settings { target, connections_max: MIGRATE_CONNECTIONS, keyring })
+    };
+    settings().ok_or(faults)
 }
 
 /// How long something is good for, such as `90d`: a second to ten years.
@@ -231,6 +255,40 @@ fn read_target(arguments: &DatabaseArguments, faults: &mut Faults) -> Option<sto
     };
     let text = faults.note("database-url-file", read_text(path))?;
     faults.note("database-url-file", store::Target::parse(text.trim()))
+}
+
+fn read_keyring(arguments: &EncryptionArguments, faults: &mut Faults) -> Option<Keyring> {
+    let Some(path) = &arguments.encryption_keys_file else {
+        let text = arguments.encryption_keys.as_deref().unwrap_or_default();
+        return faults.note("encryption-keys", Keyring::parse(text));
+    };
+    let text = faults.note("encryption-keys-file", read_keys(path))?;
+    let keyring = Keyring::parse(&text).and_then(|keyring| {
+        if keyring.primary().is_some() {
+            return Ok(keyring);
+        }
+        // Whoever names a file means to encrypt.
+        Err(format!("{} holds no key", path.display()))
+    });
+    faults.note("encryption-keys-file", keyring)
+}
+
+/// The lines of a file, or of every file in a folder. Kubernetes keeps links of its own in
+/// a mounted folder, whose names begin with two full stops.
+fn read_keys(path: &Path) -> Result<String, String> {
+    if !path.is_dir() {
+        return read_text(path);
+    }
+    let unreadable = |error| format!("cannot read {}: {error}", path.display());
+    let mut text = String::new();
+    for entry in fs::read_dir(path).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            text.push_str(&read_text(&entry.path())?);
+            text.push('\n');
+        }
+    }
+    Ok(text)
 }
 
 fn read_egress(arguments: &ServeArguments, faults: &mut Faults) -> Option<egress::Settings> {

@@ -45,6 +45,7 @@ fn the_defaults_are_those_documented() {
 fn every_fault_is_reported_at_once() {
     let faults = faults(&[
         "--database-url=mysql://root:hunter2@db/x",
+        "--encryption-keys=old=aHVudGVyMg==",
         "--database-connections=1",
         "--grpc-listen=localhost",
         "--admin-listen=on",
@@ -77,12 +78,14 @@ fn every_fault_is_reported_at_once() {
     let flags: Vec<&str> = faults.iter().filter_map(|line| line.split(':').next()).collect();
     let all = command();
     let expected = all.get_arguments().filter_map(|argument| argument.get_long());
-    let silent = ["database-url-file", "insecure-no-auth", "no-reflection", "help"];
+    let silent =
+        ["database-url-file", "encryption-keys-file", "insecure-no-auth", "no-reflection", "help"];
     for flag in expected.filter(|flag| !silent.contains(flag)) {
         let count = flags.iter().filter(|found| **found == format!("--{flag}")).count();
         assert_eq!(count, if flag == "egress-allow" { 2 } else { 1 }, "{flag}: {faults:#?}");
     }
     assert!(!faults.join("\n").contains("hunter2"), "{faults:#?}");
+    assert!(!faults.join("\n").contains("aHVudGVyMg"), "{faults:#?}");
 }
 
 #[test]
@@ -177,6 +180,35 @@ fn the_urls_file_wins_and_its_line_end_is_not_part_of_it() {
     let settings = read(&[&flag, "--database-url=sqlite:other.db"]).expect("it is right");
     let expected = "postgres://hookward:hunter2@db/hookward".to_owned();
     assert_eq!(settings.database.target, store::Target::Postgres(expected));
+}
+
+#[test]
+fn keys_come_from_the_variable_a_file_or_a_folder() {
+    let key = |letter: char| letter.to_string().repeat(42) + "8=";
+    let primary = |flags: &[&str]| {
+        let keyring = read(flags).expect("they are right").database.keyring;
+        keyring.primary().map(str::to_owned)
+    };
+    assert_eq!(primary(&[]), None);
+    assert_eq!(primary(&["--encryption-keys="]), None);
+    let inline = format!("--encryption-keys=a={};b={};primary=b", key('A'), key('B'));
+    assert_eq!(primary(&[&inline]).as_deref(), Some("b"));
+
+    let folder = tempfile::tempdir().expect("there is room");
+    let flag = format!("--encryption-keys-file={}", folder.path().display());
+    assert!(faults(&[&flag, &inline])[0].contains("holds no key"), "the file wins");
+    for (name, text) in [
+        ("old", format!("# of last year\na = {}\n", key('A'))),
+        ("new", format!("c = {}\nprimary = c", key('C'))),
+        (".data", "not one".to_owned()),
+    ] {
+        fs::write(folder.path().join(name), text).expect("it is ours");
+    }
+    assert_eq!(primary(&[&flag, &inline]).as_deref(), Some("c"));
+    let flag = format!("--encryption-keys-file={}", folder.path().join("old").display());
+    assert_eq!(primary(&[&flag]).as_deref(), Some("a"));
+    let missing = faults(&["--encryption-keys-file=/nowhere/keys"]);
+    assert!(missing[0].contains("/nowhere/keys"), "{missing:?}");
 }
 
 #[test]

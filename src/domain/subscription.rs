@@ -123,6 +123,9 @@ pub struct Subscription {
     pub create_time: Timestamp,
     /// When it was last changed.
     pub update_time: Timestamp,
+    /// It has headers that cannot be decrypted here: `spec` has none of them, and nothing
+    /// is sent without them.
+    pub headers_lost: bool,
 }
 
 /// A secret that signs requests. `Debug` does not print the secret.
@@ -130,8 +133,9 @@ pub struct Subscription {
 pub struct SigningSecret {
     /// Its key.
     pub key: SecretKey,
-    /// As its owner knows it: `whsec_…` or the platform's own text.
-    pub secret: String,
+    /// As its owner knows it: `whsec_…` or the platform's own text. `None`: it cannot be
+    /// decrypted here.
+    pub secret: Option<String>,
     /// When it was made.
     pub create_time: Timestamp,
     /// When it stops signing; `None` while nothing ends it.

@@ -235,7 +235,11 @@ pub(super) fn store(error: StoreError, object: Object<'_>) -> Status {
             let message = "another change came in between: try again";
             with(Code::Aborted, message, info("WRITE_CONFLICT", None))
         }
-        StoreError::Corrupt(_) | StoreError::Setup(_) => internal(&error),
+        StoreError::Shredded => {
+            let why = "it cannot be decrypted: the organization's key was destroyed";
+            precondition(object, "DATA_KEY_GONE", why)
+        }
+        StoreError::Corrupt(_) | StoreError::Locked(_) | StoreError::Setup(_) => internal(&error),
     }
 }
 
@@ -316,6 +320,7 @@ fn with(code: Code, message: impl Into<String>, details: ErrorDetails) -> Status
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyring::Locked;
 
     fn reason(status: &Status) -> String {
         let info = status.get_details_error_info().expect("every error has one");
@@ -376,6 +381,10 @@ mod tests {
         assert_eq!(rejected, expect(Code::InvalidArgument, "VALUE_REJECTED"));
         assert_eq!(answer(StoreError::Taken), expect(Code::Aborted, "WRITE_CONFLICT"));
         assert_eq!(answer(StoreError::Corrupt("row")), expect(Code::Internal, "INTERNAL"));
+        let shredded = answer(StoreError::Shredded);
+        assert_eq!(shredded, expect(Code::FailedPrecondition, "DATA_KEY_GONE"));
+        let locked = answer(StoreError::Locked(Locked::Missing("2026-11".into())));
+        assert_eq!(locked, expect(Code::Internal, "INTERNAL"));
     }
 
     #[test]

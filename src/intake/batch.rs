@@ -117,7 +117,7 @@ impl Batch {
                 let same = match (stored, first.get(&place)) {
                     (Some(stored), _) => {
                         request.fates.push(Fate::Known((*stored).clone()));
-                        stored.content_hash == hash
+                        stored.content.is_of(&hash)
                     }
                     (None, Some((row, other))) => {
                         request.fates.push(Fate::SameAs(*row));

@@ -147,7 +147,11 @@ impl Batcher {
                         rejected.refuse(|| PublishError::Rejected);
                         break;
                     }
-                    Err((rejected, Obstacle::Rejected)) => {
+                    Err((locked, Obstacle::Locked)) if locked.len() == 1 => {
+                        locked.refuse(|| PublishError::Unavailable);
+                        break;
+                    }
+                    Err((rejected, Obstacle::Rejected | Obstacle::Locked)) => {
                         let (first, second) = rejected.split();
                         parts.extend([second, first]);
                         break;
@@ -209,6 +213,11 @@ impl Batcher {
             Err(StoreError::Rejected(_)) => {
                 abandon(matched);
                 return Err((batch, Obstacle::Rejected));
+            }
+            Err(StoreError::Locked(why)) => {
+                tracing::error!(%why, "an organization's events cannot be stored");
+                abandon(matched);
+                return Err((batch, Obstacle::Locked));
             }
             Err(StoreError::Unavailable(why)) => {
                 tracing::warn!(why, "commit not answered");
@@ -272,7 +281,10 @@ impl Batcher {
 /// What the whole batch has to be redone for.
 enum Obstacle {
     IdTaken,
+    /// The database refuses a value of one of the requests.
     Rejected,
+    /// The data key of one of the organizations does not open.
+    Locked,
 }
 
 fn refusal(error: &StoreError) -> PublishError {

@@ -31,6 +31,7 @@ pub async fn keep(lease: Lease, store: Store, metrics: Metrics, stop: Cancellati
             tracing::warn!(%error, "heartbeat failed");
         }
         metrics.clock_skew(lease.clock_skew_micros());
+        metrics.decrypt_failures(store.decrypt_failures());
     }
 }
 

@@ -160,6 +160,13 @@ fn observe_deliveries(meter: &Meter, values: &Arc<Values>) {
     count(meter, values, "hookward_routing_changes_total", "Subscription changes read", |values| {
         &values.routing_changes
     });
+    count(
+        meter,
+        values,
+        "hookward_decrypt_failures_total",
+        "Stored values that could not be decrypted",
+        |values| &values.decrypt_failures,
+    );
 }
 
 fn observe_circuits(meter: &Meter, values: &Arc<Values>) {

@@ -31,6 +31,7 @@ fn busy() -> Metrics {
     metrics.circuits_open(12);
     metrics.routing_reload(6);
     metrics.clock_skew(-1_500_000);
+    metrics.decrypt_failures(13);
     metrics.queued(7);
     metrics.in_flight(8);
     metrics.unsettled(9);
@@ -76,6 +77,7 @@ fn the_page_says_what_was_counted() {
         ("hookward_routing_reloads_total", 1.0),
         ("hookward_routing_changes_total", 6.0),
         ("hookward_clock_skew_seconds", -1.5),
+        ("hookward_decrypt_failures_total", 13.0),
         ("hookward_deliveries_queued", 7.0),
         ("hookward_attempts_in_flight", 8.0),
         ("hookward_deliveries_unsettled", 9.0),
@@ -93,7 +95,7 @@ fn the_page_says_what_was_counted() {
 fn counters_are_on_the_page_before_they_count() {
     let page = Metrics::new().render();
     let counters = page.lines().filter(|line| line.ends_with(" counter")).count();
-    assert_eq!(counters, 10, "{page}");
+    assert_eq!(counters, 12, "{page}");
     assert_eq!(value(&page, "hookward_events_accepted_total"), Some(0.0));
 }
 

@@ -9,7 +9,7 @@ use crate::domain::id::{AccountId, SubscriptionKey};
 use crate::domain::pattern::EventPattern;
 use crate::domain::profile::{Profile, Profiles};
 use crate::domain::signature::SigningKey;
-use crate::domain::subscription::{Subscription, SubscriptionState};
+use crate::domain::subscription::{SigningSecret, Subscription, SubscriptionState};
 use crate::domain::timestamp::Timestamp;
 use crate::egress;
 use crate::store::Routed;
@@ -24,6 +24,8 @@ pub struct Route {
     /// Its receiver; `None` when the stored URL or certificates cannot be read.
     pub target: Option<Arc<egress::Target>>,
     pub(super) deleted: bool,
+    /// A header or a secret that its requests need cannot be decrypted.
+    locked: bool,
     pub(super) patterns: Vec<EventPattern>,
     /// Oldest first.
     keys: Vec<(SigningKey, Option<Timestamp>)>,
@@ -54,12 +56,18 @@ impl Route {
                 "no such wire profile here: the deliveries of its subscriptions wait"
             );
         }
+        // One whose end is set has a successor, which may sign alone.
+        let lost = |secret: &SigningSecret| secret.secret.is_none() && secret.expire_time.is_none();
+        let locked = routed.subscription.headers_lost
+            || (spec.signing_enabled && routed.secrets.iter().any(lost));
+        if locked && !routed.deleted {
+            tracing::error!("a subscription's headers or secrets cannot be decrypted: it waits");
+        }
         let key = |text: &str| rule.and_then(|rule| rule.key(text).ok());
-        let keys: Vec<_> = routed
-            .secrets
-            .iter()
-            .filter_map(|secret| key(&secret.secret).map(|key| (key, secret.expire_time)))
-            .collect();
+        let key = |secret: &SigningSecret| {
+            secret.secret.as_deref().and_then(key).map(|key| (key, secret.expire_time))
+        };
+        let keys: Vec<_> = routed.secrets.iter().filter_map(key).collect();
         Route {
             patterns: spec.event_patterns.iter().filter_map(parse).collect(),
             target: target(&routed.subscription).map(Arc::new),
@@ -67,6 +75,7 @@ impl Route {
             keys,
             profile,
             deleted: routed.deleted,
+            locked,
             subscription: routed.subscription,
         }
     }
@@ -82,7 +91,9 @@ impl Route {
     pub fn standing(&self) -> Standing {
         match self.subscription.state {
             // Our own fault, which the deliveries wait out.
-            SubscriptionState::Active if self.profile.is_none() || self.target.is_none() => {
+            SubscriptionState::Active
+                if self.locked || self.profile.is_none() || self.target.is_none() =>
+            {
                 Standing::Held
             }
             SubscriptionState::Active => Standing::Sendable,

@@ -57,6 +57,9 @@ pub struct Waiting {
     pub now: Timestamp,
 }
 
+/// When a delivery comes due again whose event cannot be decrypted: in five minutes.
+const LATER: &str = ", due_at = {now} + 300000000";
+
 /// The subscriptions with unclaimed rows, each with its first due time: one step of
 /// the index `due_waiting` a subscription, whatever the number of rows.
 const WAITING: &str = "
@@ -93,7 +96,8 @@ impl Store {
     /// Claims due deliveries, at most so many of each subscription (never more than
     /// [`CLAIM_ROWS`](super::CLAIM_ROWS)), oldest due first,
     /// and loads payloads of at most `bytes_max` (one delivery, if it is larger). An
-    /// empty list means that nothing is due.
+    /// empty list means that nothing is due. What cannot be decrypted is not claimed; it
+    /// comes due again later.
     ///
     /// # Errors
     ///
@@ -110,9 +114,14 @@ impl Store {
         let mut keys: Vec<EventKey> = picked.iter().map(|one| one.delivery.event).collect();
         keys.sort_unstable();
         keys.dedup();
-        let events = self.events_by_keys(&keys).await?.into_iter();
+        let loaded = self.events_by_keys(&keys).await?;
+        if !loaded.unreadable.is_empty() {
+            let lost = picked.iter().filter(|one| loaded.unreadable.contains(&one.delivery.event));
+            let lost: Vec<_> = lost.map(|one| (one.delivery, one.number)).collect();
+            self.postpone(fence, &lost).await?;
+        }
         let events: HashMap<EventKey, Arc<Event>> =
-            events.map(|event| (event.summary.key, Arc::new(event))).collect();
+            loaded.events.into_iter().map(|event| (event.summary.key, Arc::new(event))).collect();
         // An event without a row was purged: its claim is released by the comparison.
         let claim = |one: Picked| {
             events.get(&one.delivery.event).map(|event| Claim {
@@ -199,6 +208,18 @@ impl Store {
     ) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
         self.release(&transaction, fence, claims.iter().copied()).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Gives back claims that cannot be served now, to come due later.
+    async fn postpone(
+        &self,
+        fence: Fence,
+        claims: &[(DeliveryKey, i32)],
+    ) -> Result<(), StoreError> {
+        let transaction = self.begin().await?;
+        self.give_back(&transaction, fence, claims.iter().copied(), LATER).await?;
         transaction.commit().await?;
         Ok(())
     }

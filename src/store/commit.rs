@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, Value, sqlx};
 
+use super::data_key::SealingKeys;
 use super::engine::{ALONE_MAX, column};
 use super::link::Transaction;
 use super::replica::number;
-use super::row::{self, EventColumns};
+use super::row::{EventColumns, StoredEvent};
 use super::{Fence, Store, StoreError};
 use crate::domain::event::Event;
-use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
+use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
+use crate::keyring::Digested;
 
 /// One event of a batch.
 #[derive(Clone, Debug)]
@@ -53,21 +55,6 @@ pub enum Committed {
     IdTaken,
 }
 
-/// An event that a publisher's id names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// Whose.
-    pub organization: OrganizationId,
-    /// The publisher's id.
-    pub event_id: String,
-    /// Its key.
-    pub key: EventKey,
-    /// SHA-256 of what the publisher chose.
-    pub content_hash: Vec<u8>,
-    /// Subscriptions it went to.
-    pub delivery_count: u32,
-}
-
 /// The whole batch in one statement, which is its own transaction: one round trip,
 /// the same text for every batch size.
 ///
@@ -84,30 +71,32 @@ pub struct Published {
 const COMMIT_POSTGRES: &str = "
     WITH me AS MATERIALIZED (
         SELECT 1 FROM replica
-        WHERE number = $1 AND incarnation = $2 AND commit_floor <= ($11::int8[])[1]
+        WHERE number = $1 AND incarnation = $2 AND commit_floor <= ($12::int8[])[1]
         FOR KEY SHARE
     ),
     table_is_current AS MATERIALIZED (
         SELECT 1 FROM me, routing_clock WHERE version = $3
     ),
     ids AS (
-        INSERT INTO event_key (organization_id, event_id, event_key, content_hash, delivery_count)
+        INSERT INTO event_key (organization_id, event_id, event_key, content_hash,
+            delivery_count, hash_key_id)
         SELECT u.* FROM table_is_current,
-            unnest($4::text[], $5::text[], $6::int8[], $7::bytea[], $8::int4[]) u
+            unnest($4::text[], $5::text[], $6::int8[], $7::bytea[], $8::int4[], $9::int4[]) u
     ),
     parked AS (
         INSERT INTO due (subscription_key, event_key, due_at, owner, claim, attempts, takeovers, last_chance)
         SELECT u.subscription, u.event, (extract(epoch FROM clock_timestamp()) * 1000000)::int8,
             0, 0, 0, 0, false
-        FROM table_is_current, unnest($9::int8[], $10::int8[]) u (subscription, event)
+        FROM table_is_current, unnest($10::int8[], $11::int8[]) u (subscription, event)
     )
     INSERT INTO event (key, organization_id, account_id, event_id, event_type, occur_time,
         publish_time, expire_time, content_type, payload_kind, payload_bytes, payload,
-        attributes, subject, traceparent, tracestate, targets)
+        payload_key_id, payload_version, attributes, subject, traceparent, tracestate, targets)
     SELECT u.* FROM table_is_current,
-        unnest($11::int8[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int8[],
-            $17::int8[], $18::int8[], $19::text[], $20::int2[], $21::int4[], $22::bytea[],
-            $23::text[], $24::text[], $25::text[], $26::text[], $27::bytea[]) u";
+        unnest($12::int8[], $13::text[], $14::text[], $15::text[], $16::text[], $17::int8[],
+            $18::int8[], $19::int8[], $20::text[], $21::int2[], $22::int4[], $23::bytea[],
+            $24::int4[], $25::int2[], $26::text[], $27::text[], $28::text[], $29::text[],
+            $30::bytea[]) u";
 
 /// What a batch on SQLite is stored under; no row without the fence.
 const TERMS_SQLITE: &str = "
@@ -121,9 +110,10 @@ const COMMIT_ALONE_SQLITE: &str = "
 
 const EVENT_COLUMNS: &str = "INSERT INTO event (key, organization_id, account_id, event_id,
     event_type, occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
-    payload, attributes, subject, traceparent, tracestate, targets)";
-const EVENT_KEY_COLUMNS: &str =
-    "INSERT INTO event_key (organization_id, event_id, event_key, content_hash, delivery_count)";
+    payload, payload_key_id, payload_version, attributes, subject, traceparent, tracestate,
+    targets)";
+const EVENT_KEY_COLUMNS: &str = "INSERT INTO event_key (organization_id, event_id, event_key,
+    content_hash, delivery_count, hash_key_id)";
 pub(super) const DUE_COLUMNS: &str =
     "INSERT INTO due (subscription_key, event_key, due_at, owner, claim,
     attempts, takeovers, last_chance)";
@@ -137,11 +127,15 @@ impl Store {
     /// anew. [`StoreError::Unavailable`]: it is not known whether the batch was
     /// stored; [`Store::recover_commit`] tells once the database answers again.
     /// [`StoreError::Rejected`]: the database refuses a value of one of the events.
+    /// [`StoreError::Locked`]: nothing was stored, since the data key of one of the
+    /// organizations does not open.
     pub async fn commit(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
+        let organizations = batch.events.iter().map(|row| &row.event.summary.organization);
+        let keys = self.sealing_keys(organizations).await?;
         let stored = if self.is_shared() {
-            self.commit_postgres(batch).await
+            self.commit_postgres(batch, &keys).await
         } else {
-            self.commit_sqlite(batch).await
+            self.commit_sqlite(batch, &keys).await
         };
         match stored {
             Err(StoreError::Taken) => Ok(Committed::IdTaken),
@@ -149,10 +143,15 @@ impl Store {
         }
     }
 
-    async fn commit_postgres(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
-        let ids = ids(batch.events);
+    async fn commit_postgres(
+        &self,
+        batch: &Commit<'_>,
+        keys: &SealingKeys,
+    ) -> Result<Committed, StoreError> {
+        let ids = ids(batch.events, keys);
         let parked = parked(batch.events);
-        let columns = EventColumns::of(batch.events);
+        let events = StoredEvent::all(batch.events, keys);
+        let columns = EventColumns::of(&events);
         let query = sqlx::query(COMMIT_POSTGRES)
             .bind(number(batch.fence))
             .bind(batch.fence.incarnation)
@@ -160,8 +159,9 @@ impl Store {
             .bind(ids.iter().map(|id| id.0).collect::<Vec<&str>>())
             .bind(ids.iter().map(|id| id.1).collect::<Vec<&str>>())
             .bind(ids.iter().map(|id| id.2).collect::<Vec<i64>>())
-            .bind(ids.iter().map(|id| id.3).collect::<Vec<&[u8]>>())
+            .bind(ids.iter().map(|id| &id.3[..]).collect::<Vec<&[u8]>>())
             .bind(ids.iter().map(|id| id.4).collect::<Vec<i32>>())
+            .bind(ids.iter().map(|id| id.5).collect::<Vec<i32>>())
             .bind(parked.iter().map(|key| key.subscription.0).collect::<Vec<i64>>())
             .bind(parked.iter().map(|key| key.event.0).collect::<Vec<i64>>());
         let stored = self.execute_postgres(columns.bind(query)).await?;
@@ -175,28 +175,34 @@ impl Store {
         }
     }
 
-    async fn commit_sqlite(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
+    async fn commit_sqlite(
+        &self,
+        batch: &Commit<'_>,
+        keys: &SealingKeys,
+    ) -> Result<Committed, StoreError> {
         let plain = |row: &NewEventRow| row.content_hash.is_none() && row.parked.is_empty();
         if batch.events.len() <= ALONE_MAX && batch.events.iter().all(plain) {
-            return self.commit_alone(batch).await;
+            return self.commit_alone(batch, keys).await;
         }
         let transaction = self.begin().await?;
         if !self.is_current_sqlite(&transaction, batch).await? {
             return Ok(Committed::RoutingMoved);
         }
-        let ids = ids(batch.events);
+        let ids = ids(batch.events, keys);
         let count = ids.len();
-        let rows = ids.into_iter().map(|(organization, id, key, hash, deliveries)| {
-            vec![organization.into(), id.into(), key.into(), hash.into(), deliveries.into()]
+        let rows = ids.into_iter().map(|(organization, id, key, hash, deliveries, hash_key)| {
+            let hash = hash.to_vec().into();
+            let (deliveries, hash_key) = (deliveries.into(), hash_key.into());
+            vec![organization.into(), id.into(), key.into(), hash, deliveries, hash_key]
         });
-        self.insert_rows(&transaction, EVENT_KEY_COLUMNS, 5, "", rows, count).await?;
+        self.insert_rows(&transaction, EVENT_KEY_COLUMNS, 6, "", rows, count).await?;
         let now = batch.events.first().map_or(0, |row| row.event.summary.publish_time.0);
         let parked = parked(batch.events);
         let count = parked.len();
         let rows = parked.into_iter().map(|key| due_row(key, now));
         self.insert_rows(&transaction, DUE_COLUMNS, 8, "", rows, count).await?;
-        let rows = batch.events.iter().map(row::event_values);
-        self.insert_rows(&transaction, EVENT_COLUMNS, 17, "", rows, batch.events.len()).await?;
+        let rows = StoredEvent::all(batch.events, keys).into_iter().map(StoredEvent::values);
+        self.insert_rows(&transaction, EVENT_COLUMNS, 19, "", rows, batch.events.len()).await?;
         transaction.commit().await?;
         Ok(Committed::Stored)
     }
@@ -218,8 +224,13 @@ impl Store {
     }
 
     /// A few events and nothing beside them, in one statement.
-    async fn commit_alone(&self, batch: &Commit<'_>) -> Result<Committed, StoreError> {
-        let rows = batch.events.iter().map(row::event_values).collect();
+    async fn commit_alone(
+        &self,
+        batch: &Commit<'_>,
+        keys: &SealingKeys,
+    ) -> Result<Committed, StoreError> {
+        let rows = StoredEvent::all(batch.events, keys).into_iter().map(StoredEvent::values);
+        let rows = rows.collect();
         let fence = batch.fence;
         let first = batch.events.first().map_or(0, |row| row.event.summary.key.0);
         let current = vec![
@@ -237,45 +248,6 @@ impl Store {
         } else {
             Err(StoreError::Fenced)
         }
-    }
-
-    /// The events that the publishers' ids name, of those asked for.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Unavailable`].
-    pub async fn published(
-        &self,
-        ids: &[(OrganizationId, String)],
-    ) -> Result<Vec<Published>, StoreError> {
-        let mut found = Vec::new();
-        for chunk in ids.chunks(500) {
-            // `(…, …) IN (VALUES …)` would make SQLite scan the table; CROSS JOIN fixes
-            // the order of the loops there.
-            let sql = format!(
-                "WITH wanted (o, i) AS ({}) SELECT event_key.* FROM wanted CROSS JOIN event_key
-                 WHERE organization_id = o AND event_id = i",
-                Store::pairs(chunk.len())
-            );
-            let pair = |(organization, id): &(OrganizationId, String)| {
-                [Value::from(organization.as_str()), Value::from(id.as_str())]
-            };
-            let values = chunk.iter().flat_map(pair).collect();
-            for row in self.write().query_all_raw(self.statement(&sql, values)).await? {
-                found.push(Published {
-                    organization: OrganizationId::stored(&column::<String>(
-                        &row,
-                        "organization_id",
-                    )?),
-                    event_id: column(&row, "event_id")?,
-                    key: EventKey(column(&row, "event_key")?),
-                    content_hash: column(&row, "content_hash")?,
-                    delivery_count: u32::try_from(column::<i32>(&row, "delivery_count")?)
-                        .map_err(|_| StoreError::Corrupt("delivery_count"))?,
-                });
-            }
-        }
-        Ok(found)
     }
 
     /// After a commit whose answer was lost: makes sure that what was stored is
@@ -343,17 +315,22 @@ fn parked(events: &[NewEventRow]) -> Vec<DeliveryKey> {
     events.iter().flat_map(of).collect()
 }
 
-type IdRow<'a> = (&'a str, &'a str, i64, &'a [u8], i32);
+/// Organization, id, key, hash, deliveries, and the data key that the hash is digested with.
+type IdRow<'a> = (&'a str, &'a str, i64, [u8; 32], i32, i32);
 
 /// Rows of `event_key` for the events whose publishers chose an id, sorted.
-fn ids(events: &[NewEventRow]) -> Vec<IdRow<'_>> {
-    fn row(row: &NewEventRow) -> Option<IdRow<'_>> {
+fn ids<'a>(events: &'a [NewEventRow], keys: &SealingKeys) -> Vec<IdRow<'a>> {
+    let row = |row: &'a NewEventRow| -> Option<IdRow<'a>> {
         let summary = &row.event.summary;
-        let hash = row.content_hash.as_ref()?;
+        let plain = row.content_hash?;
+        let (hash, key) = match keys.of(&summary.organization) {
+            Some(key) => (key.digest(Digested::EventContent, &plain), key.id()),
+            None => (plain, 0),
+        };
         let deliveries = i32::try_from(row.targets.len()).unwrap_or(i32::MAX);
-        Some((summary.organization.as_str(), &summary.id, summary.key.0, hash, deliveries))
-    }
-    let mut rows: Vec<IdRow<'_>> = events.iter().filter_map(row).collect();
+        Some((summary.organization.as_str(), &summary.id, summary.key.0, hash, deliveries, key))
+    };
+    let mut rows: Vec<IdRow<'a>> = events.iter().filter_map(row).collect();
     rows.sort_unstable();
     rows
 }

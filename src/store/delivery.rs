@@ -25,7 +25,7 @@ use crate::domain::timestamp::Timestamp;
 
 /// Every column but the response body.
 const ATTEMPT: &str = "subscription_key, event_key, number, result, http_status, start_time,
-    duration_us, error, trace_id";
+    duration_us, error, response_key_id, response_version, trace_id";
 
 /// Where the claims of a retried delivery begin: above those that count from zero, and
 /// with room to count on.
@@ -45,7 +45,8 @@ impl Store {
         self.view(&self.snapshot().await?, organization, key).await
     }
 
-    /// A delivery's attempts with numbers above `after`, oldest first.
+    /// A delivery's attempts with numbers above `after`, oldest first. A body that cannot
+    /// be decrypted is left out.
     ///
     /// # Errors
     ///
@@ -75,7 +76,13 @@ impl Store {
             i64::try_from(limit).unwrap_or(i64::MAX).into(),
         ];
         let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
-        let read = |found| row::attempt(attempt::Model::from_query_result(found, "")?);
+        if with_body {
+            self.learn_keys_of(self.read(), &rows, "response_key_id").await?;
+        }
+        let read = |found| {
+            let model = attempt::Model::from_query_result(found, "")?;
+            row::attempt(&self.inner.vault, organization, model)
+        };
         rows.iter().map(read).collect()
     }
 
@@ -208,7 +215,7 @@ impl Store {
 
     /// Locks an event's row against settlements that would put one of its deliveries
     /// in line (they lock it FOR KEY SHARE), and against twins of this change. Tells
-    /// whether its payload is still there.
+    /// whether its payload is still there and can be read.
     async fn lock_event(
         &self,
         transaction: &Transaction,
@@ -217,12 +224,16 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let lock = if self.is_shared() { "FOR UPDATE" } else { "" };
         let sql = format!(
-            "SELECT payload IS NOT NULL AS there FROM event
+            "SELECT payload IS NOT NULL AS there, payload_key_id FROM event
              WHERE key = $1 AND organization_id = $2 {lock}"
         );
         let values = vec![key.0.into(), organization.as_str().into()];
         let found = transaction.query_one_raw(self.statement(&sql, values)).await?;
-        column(&found.ok_or(StoreError::NotFound)?, "there")
+        let found = found.ok_or(StoreError::NotFound)?;
+        let key_id = column(&found, "payload_key_id")?;
+        self.learn_keys(transaction, [key_id]).await?;
+        let readable = key_id == 0 || self.inner.vault.key(key_id).is_some();
+        Ok(column::<bool>(&found, "there")? && readable)
     }
 
     /// Reads that belong together: all from one state of the database.
@@ -267,7 +278,8 @@ impl Store {
         for found in connection.query_all_raw(self.rows_of(keys, &columns, "attempt")).await? {
             let found = attempt::Model::from_query_result(&found, "")?;
             let key = pair_of(found.subscription_key, found.event_key);
-            parts.attempts.entry(key).or_default().push(row::attempt(found)?);
+            let attempt = row::attempt(&self.inner.vault, organization, found)?;
+            parts.attempts.entry(key).or_default().push(attempt);
         }
         keys.iter().filter_map(|key| parts.delivery(*key).transpose()).collect()
     }

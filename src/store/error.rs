@@ -4,6 +4,8 @@ use std::io::ErrorKind;
 
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 
+use crate::keyring::Locked;
+
 /// Why the store did not do what it was asked. The database's own text stays
 /// inside: it may carry values, so it goes to no caller and no log.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,13 @@ pub enum StoreError {
     /// A stored row cannot be read.
     #[error("stored {0} cannot be read")]
     Corrupt(&'static str),
+    /// A stored value was encrypted, and its data key is gone: for ever, unless a backup
+    /// brings the key back.
+    #[error("the data key of a stored value is gone")]
+    Shredded,
+    /// A data key cannot be opened with the operator's keys; nothing was written.
+    #[error(transparent)]
+    Locked(#[from] Locked),
     /// The database cannot be used as it is set up; for the operator.
     #[error("{0}")]
     Setup(String),

@@ -22,6 +22,9 @@ const CHUNK: usize = 500;
 const CHUNK_FIRST: usize = 64;
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// The column that names the data key of an event.
+const KEY_ID: &str = "payload_key_id";
+
 /// How far a key's time may lie from its event's publish time: a clock that steps
 /// back leaves keys ahead of it.
 const KEY_SLACK_US: i64 = 10_000_000;
@@ -29,12 +32,14 @@ const KEY_SLACK_US: i64 = 10_000_000;
 /// Every column but the payload, which nobody wants to read in bulk.
 pub(super) const EVENT: &str = "key, organization_id, account_id, event_id, event_type,
     occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
-    NULL AS payload, attributes, subject, traceparent, tracestate, targets";
+    NULL AS payload, payload_key_id, payload_version, attributes, subject, traceparent,
+    tracestate, targets";
 
 /// The same for a delivery, which shows neither attributes nor subject.
 pub(super) const DELIVERED_EVENT: &str = "key, organization_id, account_id, event_id, event_type,
     occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
-    NULL AS payload, '{}' AS attributes, '' AS subject, traceparent, tracestate, targets";
+    NULL AS payload, payload_key_id, payload_version, '' AS attributes, '' AS subject,
+    traceparent, tracestate, targets";
 
 /// Which events; each part that is set must hold.
 #[derive(Clone, Debug, Default)]
@@ -84,7 +89,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotFound`].
+    /// [`StoreError::NotFound`]; [`StoreError::Shredded`] when the payload is asked for and
+    /// its data key is gone.
     pub async fn event_by_id(
         &self,
         organization: &OrganizationId,
@@ -96,7 +102,9 @@ impl Store {
         let sql = format!("SELECT {columns} FROM event WHERE key = $1 AND organization_id = $2");
         let values = vec![key.0.into(), organization.as_str().into()];
         let found = self.read().query_one_raw(self.statement(&sql, values)).await?;
-        self.read_event(&found.ok_or(StoreError::NotFound)?)
+        let found = found.ok_or(StoreError::NotFound)?;
+        self.learn_keys_of(self.read(), std::slice::from_ref(&found), KEY_ID).await?;
+        self.read_event(&found)
     }
 
     /// The key of the event of a public id.
@@ -125,6 +133,7 @@ impl Store {
 
     /// An organization's events, newest first. Looks at 10,000 rows and returns
     /// 2 MiB of payload at most; a page may be short, even empty, with more to come.
+    /// A payload that cannot be decrypted is left out.
     ///
     /// # Errors
     ///
@@ -184,16 +193,25 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    pub async fn events_by_keys(&self, keys: &[EventKey]) -> Result<Vec<Event>, StoreError> {
-        let mut events = Vec::with_capacity(keys.len());
+    pub(super) async fn events_by_keys(&self, keys: &[EventKey]) -> Result<Loaded, StoreError> {
+        let mut loaded = Loaded::default();
         for chunk in keys.chunks(CHUNK) {
             let (list, values) = self.among(0, chunk.iter().map(|key| key.0));
             let sql = format!("SELECT * FROM event WHERE key IN ({list})");
-            for found in self.read().query_all_raw(self.statement(&sql, values)).await? {
-                events.push(self.read_event(&found)?);
+            let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
+            self.learn_keys_of(self.read(), &rows, KEY_ID).await?;
+            for found in &rows {
+                match self.read_event(found) {
+                    Ok(event) => loaded.events.push(event),
+                    // One that is damaged must not hold up the others.
+                    Err(StoreError::Shredded | StoreError::Corrupt(_)) => {
+                        loaded.unreadable.push(EventKey(column(found, "key")?));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
-        Ok(events)
+        Ok(loaded)
     }
 
     /// The newest events with keys from `floor` to below `below`, at most so many.
@@ -210,30 +228,43 @@ impl Store {
         );
         let values = vec![organization.as_str().into(), below.0.into(), floor.0.into()];
         let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
+        self.learn_keys_of(self.read(), &rows, KEY_ID).await?;
         rows.iter().map(|row| self.read_event(row)).collect()
     }
 
     async fn add_payloads(&self, events: &mut [Event]) -> Result<(), StoreError> {
         for chunk in events.chunks_mut(CHUNK) {
             let (list, values) = self.among(0, chunk.iter().map(|event| event.summary.key.0));
-            let sql = format!("SELECT key, payload FROM event WHERE key IN ({list})");
+            // Their data keys are known since the rows were read without payloads.
+            let sql = format!("SELECT * FROM event WHERE key IN ({list})");
             let mut payloads = HashMap::new();
             for found in self.read().query_all_raw(self.statement(&sql, values)).await? {
-                let payload: Option<Vec<u8>> = column(&found, "payload")?;
-                payloads.insert(column::<i64>(&found, "key")?, payload.unwrap_or_default());
+                let payload = match self.read_event(&found) {
+                    Ok(event) => event.payload,
+                    Err(StoreError::Shredded | StoreError::Corrupt(_)) => Payload::None,
+                    Err(error) => return Err(error),
+                };
+                payloads.insert(column::<i64>(&found, "key")?, payload);
             }
             for event in chunk {
-                let bytes = payloads.remove(&event.summary.key.0).unwrap_or_default().into();
-                match &mut event.payload {
-                    Payload::None => {}
-                    Payload::Json(payload) | Payload::Raw(payload) => *payload = bytes,
+                if let Some(payload) = payloads.remove(&event.summary.key.0) {
+                    event.payload = payload;
                 }
             }
         }
         Ok(())
     }
 
+    /// An event of its row, whose data key was looked for.
     pub(super) fn read_event(&self, found: &QueryResult) -> Result<Event, StoreError> {
-        row::event(self.ids(), event::Model::from_query_result(found, "")?)
+        row::event(self.ids(), &self.inner.vault, event::Model::from_query_result(found, "")?)
     }
+}
+
+/// Events that were looked up by their keys.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) events: Vec<Event>,
+    /// There, but their payloads cannot be decrypted.
+    pub(super) unreadable: Vec<EventKey>,
 }

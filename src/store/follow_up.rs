@@ -42,13 +42,13 @@ const PUT_BACK_SQLITE: &str = "
     UPDATE due SET owner = 0, due_at = {now} + $5, attempts = $6, takeovers = 0
     WHERE subscription_key = $1 AND event_key = $2 AND claim = $3 AND owner = $4";
 
-/// Puts claimed deliveries back as they were.
+/// Puts claimed deliveries back as they were; `{later}` may give them another time.
 const RELEASE_POSTGRES: &str = "
-    UPDATE due SET owner = 0 FROM unnest($1::int8[], $2::int8[], $3::int4[]) u (s, e, claim)
+    UPDATE due SET owner = 0{later} FROM unnest($1::int8[], $2::int8[], $3::int4[]) u (s, e, claim)
     WHERE due.subscription_key = u.s AND due.event_key = u.e AND due.claim = u.claim
       AND due.owner = $4";
 const RELEASE_SQLITE: &str = "
-    UPDATE due SET owner = 0 WHERE subscription_key = $1 AND claim = $2 AND owner = $3
+    UPDATE due SET owner = 0{later} WHERE subscription_key = $1 AND claim = $2 AND owner = $3
       AND event_key IN (SELECT value FROM json_each($4))";
 
 /// Puts deliveries in line that their commit had claimed. One that was cancelled
@@ -214,15 +214,27 @@ impl Store {
         fence: Fence,
         batch: impl ExactSizeIterator<Item = (DeliveryKey, i32)>,
     ) -> Result<(), StoreError> {
+        self.give_back(transaction, fence, batch, "").await
+    }
+
+    /// The same; `later` may set another due time.
+    pub(super) async fn give_back(
+        &self,
+        transaction: &Transaction,
+        fence: Fence,
+        batch: impl ExactSizeIterator<Item = (DeliveryKey, i32)>,
+        later: &str,
+    ) -> Result<(), StoreError> {
         if batch.len() == 0 {
             return Ok(());
         }
         if self.is_shared() {
-            let released = self.statement(RELEASE_POSTGRES, claims(fence, batch));
-            transaction.execute_raw(released).await?;
+            let sql = RELEASE_POSTGRES.replace("{later}", later);
+            transaction.execute_raw(self.statement(&sql, claims(fence, batch))).await?;
             return Ok(());
         }
-        self.each_sqlite(transaction, fence, batch, RELEASE_SQLITE).await.map(drop)
+        let sql = RELEASE_SQLITE.replace("{later}", later);
+        self.each_sqlite(transaction, fence, batch, &sql).await.map(drop)
     }
 
     async fn put_in_line(

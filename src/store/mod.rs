@@ -8,10 +8,14 @@
 //! memory and not on file locks; reads have connections of their own. On PostgreSQL
 //! every statement has a deadline at this end (`server`). The engine has connections of
 //! its own, on SQLite for reads.
+//!
+//! What may be patient data or a credential is sealed on its way in and opened on its way
+//! out, if the operator has given keys (`vault`).
 
 mod api_key;
 mod claim;
 mod commit;
+mod data_key;
 mod delivery;
 mod delivery_list;
 mod engine;
@@ -27,6 +31,8 @@ mod migrations;
 mod open;
 mod partition;
 mod pick;
+mod published;
+mod rekey;
 mod replica;
 mod request_log;
 mod routing;
@@ -38,6 +44,7 @@ mod settle;
 mod subscription;
 mod take_over;
 mod tls;
+mod vault;
 
 #[cfg(test)]
 mod conformance;
@@ -48,12 +55,14 @@ use sea_orm::DbBackend;
 
 pub use self::api_key::NewApiKey;
 pub use self::claim::{Claim, Waiting};
-pub use self::commit::{Commit, Committed, NewEventRow, Published};
+pub use self::commit::{Commit, Committed, NewEventRow};
 pub use self::delivery_list::{DeliveryFilter, DeliveryPage};
 pub use self::error::StoreError;
 pub use self::event::{EventFilter, EventPage};
 pub use self::open::{Settings, Target};
 pub use self::pick::CLAIM_ROWS;
+pub use self::published::{ContentHash, Published};
+pub use self::rekey::Rekeyed;
 pub use self::replica::{Fence, Heartbeat, Registered, Replica};
 pub use self::request_log::{Answer, RequestRecord};
 pub use self::routing::{Routed, RoutingChanges};
@@ -64,6 +73,7 @@ pub use self::subscription::{
 };
 
 use self::link::Link;
+use self::vault::Vault;
 use crate::domain::id::IdCodec;
 
 /// A database, ready for use. Cloning shares it.
@@ -84,6 +94,7 @@ struct Inner {
     engine: DbBackend,
     ids: IdCodec,
     page_key: [u8; 32],
+    vault: Vault,
     /// SQLite: held for as long as the store lives, so that no second process opens the file.
     _lock: Option<file_lock::FileLock>,
 }

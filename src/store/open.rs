@@ -21,8 +21,10 @@ use super::file_lock::FileLock;
 use super::link::Link;
 use super::migrations::Migrations;
 use super::server::{Server, Side};
+use super::vault::Vault;
 use super::{Inner, Store, StoreError};
 use crate::domain::id::IdCodec;
+use crate::keyring::Keyring;
 
 /// Which database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub struct Settings {
     /// six, are the engine's alone. Too few and calls wait for each other; too many and
     /// PostgreSQL's `max_connections` runs out.
     pub connections_max: u32,
+    /// What stored values are encrypted under; empty: they are not.
+    pub keyring: Keyring,
 }
 
 /// Advisory lock that one migrator holds; any number that nothing else uses.
@@ -111,15 +115,21 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Setup`] when another process holds the file, when the schema
-    /// is older than this version, or when the server would answer OK before a
-    /// commit is on disk.
+    /// is older than this version, when the server would answer OK before a
+    /// commit is on disk, or when a key is missing that values are encrypted under.
     pub async fn open(settings: &Settings) -> Result<Store, StoreError> {
         let lock = FileLock::take(&settings.target)?;
-        Store::open_holding(settings, lock).await
+        let store = Store::open_holding(settings, lock).await?;
+        if let Err(error) = store.check_keys().await {
+            store.close().await;
+            return Err(error);
+        }
+        Ok(store)
     }
 
     /// Opens a database for a short visit, also beside the server that uses its SQLite
-    /// file: SQLite lets several processes in, one after the other.
+    /// file: SQLite lets several processes in, one after the other. Keys are not missed
+    /// before they are needed.
     ///
     /// # Errors
     ///
@@ -161,7 +171,8 @@ impl Store {
         };
         let ids = IdCodec::new(seed(&write, "id_seed").await?);
         let page_key = seed(&write, "page_key").await?;
-        let inner = Inner { engine, ids, page_key, _lock: lock };
+        let vault = Vault::new(settings.keyring.clone());
+        let inner = Inner { engine, ids, page_key, vault, _lock: lock };
         Ok(Store { inner: Arc::new(inner), read, write, callers })
     }
 

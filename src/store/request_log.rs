@@ -11,10 +11,12 @@ use sea_orm::{ActiveValue, ConnectionTrait, EntityTrait};
 use super::engine::column;
 use super::entity::request_log;
 use super::link::Transaction;
+use super::vault::Form;
 use super::{Store, StoreError};
 use crate::domain::id::{OrganizationId, SecretKey};
 use crate::domain::subscription::SigningSecret;
 use crate::domain::timestamp::{Timestamp, micros};
+use crate::keyring::{Column, Digested, Place};
 
 /// How long an answer is given back.
 const KEPT: Duration = Duration::from_hours(24);
@@ -46,7 +48,8 @@ pub enum Answer<T> {
 }
 
 const LOOK_UP: &str = "
-    SELECT request_hash, response, secret_key, create_time, {now} AS now
+    SELECT request_hash, response, response_key_id, response_version, secret_key, create_time,
+        {now} AS now
     FROM request_log WHERE organization_id = $1 AND request_id = $2";
 const FORGET: &str = "DELETE FROM request_log WHERE organization_id = $1 AND request_id = $2";
 /// The oldest answers that are older than `$1`, about `$2` of them: writes that last keep
@@ -75,7 +78,8 @@ impl Store {
         }
     }
 
-    /// The answer to `request` if it was made before. Forgets one that is too old.
+    /// The answer to `request` if it was made before. Forgets one that is too old, and one
+    /// whose data key is gone.
     pub(super) async fn answered<T>(
         &self,
         connection: &impl ConnectionTrait,
@@ -88,19 +92,34 @@ impl Store {
         let Some(row) = row else { return Ok(None) };
         let now = Timestamp(column(&row, "now")?);
         let age = now.since(Timestamp(column(&row, "create_time")?));
-        if KEPT <= age {
+        let form = Form {
+            key_id: column(&row, "response_key_id")?,
+            version: column(&row, "response_version")?,
+        };
+        self.learn_keys(connection, [form.key_id]).await?;
+        let sealing = self.inner.vault.key(form.key_id);
+        if KEPT <= age || (!form.is_plain() && sealing.is_none()) {
             connection.execute_raw(self.statement(FORGET, key())).await?;
             return Ok(None);
         }
-        if column::<Vec<u8>>(&row, "request_hash")? != request.hash {
+        let hash = match &sealing {
+            Some(key) => key.digest(Digested::Request, &request.hash),
+            None => request.hash,
+        };
+        if column::<Vec<u8>>(&row, "request_hash")? != hash {
             return Err(StoreError::RequestIdReused);
         }
+        let place = |column| Place::named(column, organization, &request.id);
+        let response = column(&row, "response")?;
+        let response = self.inner.vault.open(form, Column::RequestLogResponse, place, response)?;
         let secret = match SecretKey(column(&row, "secret_key")?) {
             SecretKey(0) => None,
-            key if age < SECRET_SHOWN => self.live_secret(connection, key, now).await?,
+            key if age < SECRET_SHOWN => {
+                self.live_secret(connection, organization, key, now).await?
+            }
             SecretKey(_) => None,
         };
-        Ok(Some(Answer::Before { response: column(&row, "response")?, secret }))
+        Ok(Some(Answer::Before { response, secret }))
     }
 
     /// Keeps the answer to `request`, in the transaction of its change.
@@ -113,11 +132,22 @@ impl Store {
         secret: Option<&SigningSecret>,
     ) -> Result<(), StoreError> {
         let Some(request) = request else { return Ok(()) };
+        let sealing = self.sealing_key_within(transaction, organization).await?;
+        let (hash, response, form) = match &sealing {
+            Some(key) => {
+                let place = Place::named(Column::RequestLogResponse, organization, &request.id);
+                let hash = key.digest(Digested::Request, &request.hash);
+                (hash, key.seal(&place, &response), Form::of(key))
+            }
+            None => (request.hash, response, Form::PLAIN),
+        };
         let row = request_log::ActiveModel {
             organization_id: ActiveValue::Set(organization.as_str().to_owned()),
             request_id: ActiveValue::Set(request.id.clone()),
-            request_hash: ActiveValue::Set(request.hash.to_vec()),
+            request_hash: ActiveValue::Set(hash.to_vec()),
             response: ActiveValue::Set(response),
+            response_key_id: ActiveValue::Set(form.key_id),
+            response_version: ActiveValue::Set(form.version),
             secret_key: ActiveValue::Set(secret.map_or(0, |secret| secret.key.0)),
             create_time: ActiveValue::Set(self.clock(transaction).await?),
         };

@@ -12,7 +12,7 @@ use crate::domain::subscription::{SigningSecret, Subscription};
 pub struct Routed {
     /// The subscription.
     pub subscription: Subscription,
-    /// Its secrets, oldest first, ended ones included.
+    /// Its secrets, oldest first, ended ones and those that cannot be decrypted included.
     pub secrets: Vec<SigningSecret>,
     /// It is gone: take it out.
     pub deleted: bool,
@@ -53,6 +53,7 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn routing_changes(&self, version: i64) -> Result<RoutingChanges, StoreError> {
         let now = self.routing_version().await?;
+        self.forget_destroyed_keys(version).await?;
         let mut wanted =
             subscription::Entity::find().filter(subscription::Column::RoutingVersion.gt(version));
         if version == 0 {
@@ -68,13 +69,14 @@ impl Store {
                 .order_by_asc(signing_secret::Column::Key)
                 .all(self.read())
                 .await?;
+            let keys = secrets.iter().map(|secret| secret.secret_key_id);
+            self.learn_keys(self.read(), keys).await?;
+            let vault = &self.inner.vault;
             for (found, subscription) in chunk.iter().zip(subscriptions) {
                 let own = secrets.extract_if(.., |secret| secret.subscription_key == found.key);
-                changed.push(Routed {
-                    secrets: own.map(row::secret).collect::<Result<_, _>>()?,
-                    deleted: found.deleted,
-                    subscription,
-                });
+                let secret = |found| row::secret(vault, &subscription.organization, found);
+                let secrets = own.map(secret).collect::<Result<_, _>>()?;
+                changed.push(Routed { secrets, deleted: found.deleted, subscription });
             }
         }
         Ok(RoutingChanges { version: now, changed })

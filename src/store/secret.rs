@@ -11,10 +11,12 @@ use super::entity::signing_secret;
 use super::link::Transaction;
 use super::request_log::{Answer, RequestRecord};
 use super::subscription::Tick;
+use super::vault::Form;
 use super::{Store, StoreError, row};
 use crate::domain::id::{OrganizationId, SecretKey, SubscriptionKey};
 use crate::domain::subscription::SigningSecret;
 use crate::domain::timestamp::{Timestamp, micros};
+use crate::keyring::DataKey;
 
 /// Most secrets that sign at once, the new one counted.
 const LIVE_MAX: usize = 5;
@@ -43,7 +45,7 @@ impl Store {
         key: SubscriptionKey,
     ) -> Result<Vec<SigningSecret>, StoreError> {
         self.live(self.read(), organization, key).await?;
-        self.secrets_of(self.read(), key).await
+        self.secrets_of(self.read(), organization, key).await
     }
 
     /// Adds a secret; the live ones before it end after `overlap`, or sooner where
@@ -84,12 +86,15 @@ impl Store {
         self.live(&transaction, organization, key).await?;
         let end = tick.now.plus(overlap);
         self.end_secrets(&transaction, key, end).await?;
-        let secrets = self.secrets_of(&transaction, key).await?;
+        let secrets = self.secrets_of(&transaction, organization, key).await?;
         let live = secrets.iter().filter(|secret| is_live(secret, tick.now)).count();
         if LIVE_MAX <= live {
             return Err(StoreError::WrongState("at most 5 secrets may be live: revoke one"));
         }
-        let secret = self.add_secret(&transaction, key, new, tick.now).await?;
+        let sealing = self.sealing_key_within(&transaction, organization).await?;
+        let sealing = sealing.as_ref();
+        let place = (organization, key);
+        let secret = self.add_secret(&transaction, place, new, tick.now, sealing).await?;
         self.touch(&transaction, key, tick).await?;
         let response = respond(&secret);
         self.remember(&transaction, organization, request, response, Some(&secret)).await?;
@@ -114,7 +119,7 @@ impl Store {
         let transaction = self.begin().await?;
         let tick = self.raise(&transaction).await?;
         let subscription = self.live(&transaction, organization, key).await?;
-        let mut live = self.secrets_of(&transaction, key).await?;
+        let mut live = self.secrets_of(&transaction, organization, key).await?;
         live.retain(|secret| is_live(secret, tick.now));
         if !live.iter().any(|one| one.key == secret) {
             return Err(StoreError::NotFound);
@@ -138,47 +143,63 @@ impl Store {
         Ok(())
     }
 
-    /// Inserts a secret without an end.
+    /// Inserts a secret without an end; sealed, if there is a key for it.
     pub(super) async fn add_secret(
         &self,
         transaction: &Transaction,
-        subscription: SubscriptionKey,
+        (organization, subscription): (&OrganizationId, SubscriptionKey),
         (key, secret): (SecretKey, String),
         now: Timestamp,
+        sealing: Option<&DataKey>,
     ) -> Result<SigningSecret, StoreError> {
+        let (bytes, form) = match sealing {
+            Some(sealing) => {
+                let place = row::secret_place(organization, key);
+                (sealing.seal(&place, secret.as_bytes()), Form::of(sealing))
+            }
+            None => (secret.clone().into_bytes(), Form::PLAIN),
+        };
         let row = signing_secret::ActiveModel {
             key: ActiveValue::Set(key.0),
             subscription_key: ActiveValue::Set(subscription.0),
-            secret: ActiveValue::Set(secret.clone().into_bytes()),
-            secret_key_id: ActiveValue::Set(0),
-            secret_version: ActiveValue::Set(0),
+            secret: ActiveValue::Set(bytes),
+            secret_key_id: ActiveValue::Set(form.key_id),
+            secret_version: ActiveValue::Set(form.version),
             create_time: ActiveValue::Set(now.0),
             expire_time: ActiveValue::Set(0),
         };
         signing_secret::Entity::insert(row).exec_without_returning(transaction).await?;
-        Ok(SigningSecret { key, secret, create_time: now, expire_time: None })
+        Ok(SigningSecret { key, secret: Some(secret), create_time: now, expire_time: None })
     }
 
-    /// One secret, if it signs at `now`.
+    /// One secret of the organization, if it signs at `now`.
     pub(super) async fn live_secret(
         &self,
         connection: &impl ConnectionTrait,
+        organization: &OrganizationId,
         key: SecretKey,
         now: Timestamp,
     ) -> Result<Option<SigningSecret>, StoreError> {
         let select = signing_secret::Entity::find().filter(signing_secret::Column::Key.eq(key.0));
-        let secret = select.one(connection).await?.map(row::secret).transpose()?;
-        Ok(secret.filter(|secret| is_live(secret, now)))
+        let Some(found) = select.one(connection).await? else { return Ok(None) };
+        self.learn_keys(connection, [found.secret_key_id]).await?;
+        let secret = row::secret(&self.inner.vault, organization, found)?;
+        Ok(Some(secret).filter(|secret| is_live(secret, now)))
     }
 
     async fn secrets_of(
         &self,
         connection: &impl ConnectionTrait,
+        organization: &OrganizationId,
         key: SubscriptionKey,
     ) -> Result<Vec<SigningSecret>, StoreError> {
         let values = vec![key.0.into(), micros(EXPIRED_KEPT).into()];
         let rows = connection.query_all_raw(self.statement(LIST, values)).await?;
-        let secret = |row| row::secret(signing_secret::Model::from_query_result(row, "")?);
+        self.learn_keys_of(connection, &rows, "secret_key_id").await?;
+        let secret = |row| {
+            let found = signing_secret::Model::from_query_result(row, "")?;
+            row::secret(&self.inner.vault, organization, found)
+        };
         rows.iter().map(secret).collect()
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, Value};
 
 use super::commit::DUE_COLUMNS;
+use super::data_key::SealingKeys;
 use super::engine::ALONE_MAX;
 use super::link::Transaction;
 use super::replica::number;
@@ -58,13 +59,15 @@ const APPEND_POSTGRES: &str = "
         SELECT 1 FROM replica WHERE number = $1 AND incarnation = $2 FOR KEY SHARE
     )
     INSERT INTO attempt (subscription_key, event_key, number, result, http_status, start_time,
-        duration_us, error, response_body, trace_id)
+        duration_us, error, response_body, response_key_id, response_version, trace_id)
     SELECT u.* FROM me, unnest($3::int8[], $4::int8[], $5::int2[], $6::int2[], $7::int2[],
-        $8::int8[], $9::int8[], $10::text[], $11::bytea[], $12::bytea[]) u
+        $8::int8[], $9::int8[], $10::text[], $11::bytea[], $12::int4[], $13::int2[],
+        $14::bytea[]) u
     ON CONFLICT DO NOTHING";
 
 const ATTEMPT_COLUMNS: &str = "INSERT INTO attempt (subscription_key, event_key, number, result,
-    http_status, start_time, duration_us, error, response_body, trace_id)";
+    http_status, start_time, duration_us, error, response_body, response_key_id,
+    response_version, trace_id)";
 /// What a small group on SQLite is inserted under: the fence, as in [`APPEND_POSTGRES`].
 const APPEND_HELD_SQLITE: &str = "
     WHERE EXISTS (SELECT 1 FROM replica WHERE number = ? AND incarnation = ?)
@@ -80,12 +83,13 @@ impl Store {
     /// deliveries. [`StoreError::Unavailable`]: send the batch again.
     pub async fn settle(&self, fence: Fence, batch: &[Settlement]) -> Result<(), StoreError> {
         let healthy = |one: &Settlement| one.next == Next::Succeeded && !one.in_due;
+        let rows = self.recorded(batch).await?;
         if batch.iter().all(healthy) && (self.is_shared() || batch.len() <= ALONE_MAX) {
-            return self.append_alone(fence, batch).await;
+            return self.append_alone(fence, rows).await;
         }
         let transaction = self.begin().await?;
         self.hold(&transaction, fence).await?;
-        self.append(&transaction, fence, batch).await?;
+        self.append(&transaction, fence, rows).await?;
         self.follow_up(&transaction, fence, batch).await?;
         transaction.commit().await?;
         Ok(())
@@ -160,21 +164,22 @@ impl Store {
     }
 
     /// The healthy case, in one statement that is its own transaction.
-    async fn append_alone(&self, fence: Fence, batch: &[Settlement]) -> Result<(), StoreError> {
-        let (appended, rows) = if self.is_shared() {
-            let (values, rows) = append_values(fence, batch);
-            let statement = self.statement(APPEND_POSTGRES, values);
-            (self.write().execute_raw(statement).await?.rows_affected(), rows)
+    async fn append_alone(
+        &self,
+        fence: Fence,
+        rows: Vec<(DeliveryKey, AttemptRow)>,
+    ) -> Result<(), StoreError> {
+        let count = rows.len() as u64;
+        let appended = if self.is_shared() {
+            let statement = self.statement(APPEND_POSTGRES, append_values(fence, &rows));
+            self.write().execute_raw(statement).await?.rows_affected()
         } else {
-            let recorded = recorded(batch);
             let held = vec![number(fence).into(), fence.incarnation.into()];
-            let rows = recorded.into_iter().map(attempt_values).collect();
-            let inserted =
-                self.insert_alone(ATTEMPT_COLUMNS, rows, APPEND_HELD_SQLITE, held).await?;
-            (inserted, batch.iter().filter(|one| one.attempt.is_some()).count() as u64)
+            let rows = rows.into_iter().map(attempt_values).collect();
+            self.insert_alone(ATTEMPT_COLUMNS, rows, APPEND_HELD_SQLITE, held).await?
         };
         // Fewer rows than attempts: some were there already, or the fence is gone.
-        if appended < rows && !self.is_registered(fence).await? {
+        if appended < count && !self.is_registered(fence).await? {
             return Err(StoreError::Fenced);
         }
         Ok(())
@@ -184,25 +189,47 @@ impl Store {
         &self,
         transaction: &Transaction,
         fence: Fence,
-        batch: &[Settlement],
+        rows: Vec<(DeliveryKey, AttemptRow)>,
     ) -> Result<(), StoreError> {
         if self.is_shared() {
-            let (values, _) = append_values(fence, batch);
+            let values = append_values(fence, &rows);
             transaction.execute_raw(self.statement(APPEND_POSTGRES, values)).await?;
             return Ok(());
         }
-        let rows = recorded(batch);
         let count = rows.len();
         let values = rows.into_iter().map(attempt_values);
         let tail = "ON CONFLICT DO NOTHING";
-        self.insert_rows(transaction, ATTEMPT_COLUMNS, 10, tail, values, count).await?;
+        self.insert_rows(transaction, ATTEMPT_COLUMNS, 12, tail, values, count).await?;
         Ok(())
     }
-}
 
-fn recorded(batch: &[Settlement]) -> Vec<(DeliveryKey, AttemptRow)> {
-    let row = |one: &Settlement| one.attempt.as_ref().map(|made| (one.delivery, attempt_row(made)));
-    batch.iter().filter_map(row).collect()
+    /// The rows of the attempts, response bodies sealed. Where a data key does not open,
+    /// the bodies are left out: an outcome must be recorded.
+    async fn recorded(
+        &self,
+        batch: &[Settlement],
+    ) -> Result<Vec<(DeliveryKey, AttemptRow)>, StoreError> {
+        let has_body = |attempt: &Attempt| !attempt.response_body.is_empty();
+        let with_body = batch.iter().filter(|one| one.attempt.as_ref().is_some_and(has_body));
+        let (keys, locked) = match self.sealing_keys(with_body.map(|one| &one.organization)).await {
+            Ok(keys) => (keys, false),
+            Err(StoreError::Locked(why)) => {
+                tracing::error!(%why, "response bodies are not kept");
+                (SealingKeys::default(), true)
+            }
+            Err(error) => return Err(error),
+        };
+        let row = |one: &Settlement| {
+            let made = one.attempt.as_ref()?;
+            let key = keys.of(&one.organization);
+            let mut row = attempt_row(made, one.delivery, &one.organization, key);
+            if locked {
+                row.response_body.clear();
+            }
+            Some((one.delivery, row))
+        };
+        Ok(batch.iter().filter_map(row).collect())
+    }
 }
 
 /// One row, in the order of the insert's columns.
@@ -217,34 +244,36 @@ fn attempt_values((key, row): (DeliveryKey, AttemptRow)) -> Vec<Value> {
         row.duration_us.into(),
         row.error.into(),
         row.response_body.into(),
+        row.response_key_id.into(),
+        row.response_version.into(),
         row.trace_id.into(),
     ]
 }
 
-fn append_values(fence: Fence, batch: &[Settlement]) -> (Vec<Value>, u64) {
+fn append_values(fence: Fence, rows: &[(DeliveryKey, AttemptRow)]) -> Vec<Value> {
     fn of<T>(rows: &[(DeliveryKey, AttemptRow)], column: impl Fn(&AttemptRow) -> T) -> Value
     where
         Vec<T>: Into<Value>,
     {
         rows.iter().map(|(_, row)| column(row)).collect::<Vec<T>>().into()
     }
-    let rows = recorded(batch);
     let [subscriptions, events] = keys(rows.iter().map(|(key, _)| *key));
-    let values = vec![
+    vec![
         number(fence).into(),
         fence.incarnation.into(),
         subscriptions,
         events,
-        of(&rows, |row| row.number),
-        of(&rows, |row| row.result),
-        of(&rows, |row| row.http_status),
-        of(&rows, |row| row.start_time),
-        of(&rows, |row| row.duration_us),
-        of(&rows, |row| row.error.clone()),
-        of(&rows, |row| row.response_body.clone()),
-        of(&rows, |row| row.trace_id.clone()),
-    ];
-    (values, u64::try_from(rows.len()).unwrap_or(u64::MAX))
+        of(rows, |row| row.number),
+        of(rows, |row| row.result),
+        of(rows, |row| row.http_status),
+        of(rows, |row| row.start_time),
+        of(rows, |row| row.duration_us),
+        of(rows, |row| row.error.clone()),
+        of(rows, |row| row.response_body.clone()),
+        of(rows, |row| row.response_key_id),
+        of(rows, |row| row.response_version),
+        of(rows, |row| row.trace_id.clone()),
+    ]
 }
 
 /// Deliveries as two arrays: subscriptions, events.

@@ -6,8 +6,8 @@
 //! (`store/commit.rs`). The version of a subscription's last change is its etag.
 
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 
 use super::engine::column;
@@ -138,13 +138,17 @@ impl Store {
             version: tick.version,
             create_time: tick.now,
             update_time: tick.now,
+            headers_lost: false,
         };
-        let model = row::subscription_model(&subscription).into_active_model();
+        let sealing = self.sealing_key_within(&transaction, &organization).await?;
+        let sealing = sealing.as_ref();
+        let model = row::subscription_model(&subscription, sealing).into_active_model();
         subscription::Entity::insert(model).exec_without_returning(&transaction).await?;
-        self.add_tls(&transaction, subscription.key, &subscription.spec.tls).await?;
+        let place = (&organization, subscription.key);
+        self.add_tls(&transaction, place, &subscription.spec.tls, sealing).await?;
         let secret = match new.secret {
             Some(secret) => {
-                Some(self.add_secret(&transaction, subscription.key, secret, tick.now).await?)
+                Some(self.add_secret(&transaction, place, secret, tick.now, sealing).await?)
             }
             None => None,
         };
@@ -202,7 +206,8 @@ impl Store {
 
     /// The one way to change a subscription: loads it, lets `change` decide, and
     /// writes it with a new routing version. A change to inactive or disabled
-    /// leaves the due rows to the janitor.
+    /// leaves the due rows to the janitor. Headers that cannot be decrypted stay as they
+    /// are stored, unless the change brings others.
     ///
     /// # Errors
     ///
@@ -229,11 +234,25 @@ impl Store {
         changed.version = tick.version;
         changed.create_time = current.create_time;
         changed.update_time = tick.now;
-        let model = row::subscription_model(&changed).into_active_model().reset_all();
+        changed.headers_lost = current.headers_lost && changed.spec.headers.is_empty();
+        let recertified = changed.spec.tls != current.spec.tls;
+        let sealing = if changed.spec.headers.is_empty() && !recertified {
+            None
+        } else {
+            self.sealing_key_within(&transaction, organization).await?
+        };
+        let model = row::subscription_model(&changed, sealing.as_ref());
+        let mut model = model.into_active_model().reset_all();
+        if changed.headers_lost {
+            model.headers = ActiveValue::NotSet;
+            model.headers_key_id = ActiveValue::NotSet;
+            model.headers_version = ActiveValue::NotSet;
+        }
         let update = subscription::Entity::update(model);
         update.exec_without_returning(&transaction).await.map_err(StoreError::from)?;
-        if changed.spec.tls != current.spec.tls {
-            self.change_tls(&transaction, changed.key, &changed.spec.tls).await?;
+        if recertified {
+            let place = (organization, changed.key);
+            self.change_tls(&transaction, place, &changed.spec.tls, sealing.as_ref()).await?;
         }
         transaction.commit().await.map_err(StoreError::from)?;
         Ok(changed)

@@ -5,10 +5,12 @@ use sea_orm::{ActiveValue, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilte
 
 use super::entity::{subscription, subscription_tls};
 use super::link::Transaction;
+use super::vault::Form;
 use super::{Store, StoreError, row};
-use crate::domain::id::SubscriptionKey;
+use crate::domain::id::{OrganizationId, SubscriptionKey};
 use crate::domain::receiver_tls::ReceiverTls;
 use crate::domain::subscription::Subscription;
+use crate::keyring::DataKey;
 
 /// Subscriptions that are looked up with one statement.
 const CHUNK: usize = 500;
@@ -33,37 +35,50 @@ impl Store {
                 .filter(subscription_tls::Column::SubscriptionKey.is_in(keys))
                 .all(connection)
                 .await?;
+            let data_keys = chunk.iter().map(|row| row.headers_key_id);
+            let data_keys = data_keys.chain(tls.iter().map(|row| row.secret_key_id));
+            self.learn_keys(connection, data_keys).await?;
+            let vault = &self.inner.vault;
             for found in chunk {
                 let own = tls.iter().position(|row| row.subscription_key == found.key);
-                let own = own.map(|place| row::tls(tls.swap_remove(place)));
-                subscriptions.push(row::subscription(found, own.unwrap_or_default())?);
+                let own = own.map(|place| {
+                    let organization = OrganizationId::stored(&found.organization_id);
+                    row::tls(vault, &organization, tls.swap_remove(place))
+                });
+                subscriptions.push(row::subscription(vault, found, own.unwrap_or_default())?);
             }
         }
     }
 
-    /// Writes the row, or none.
+    /// Writes the row, or none; the private key sealed, if there is a key for it.
     pub(super) async fn add_tls(
         &self,
         transaction: &Transaction,
-        key: SubscriptionKey,
+        (organization, key): (&OrganizationId, SubscriptionKey),
         tls: &ReceiverTls,
+        sealing: Option<&DataKey>,
     ) -> Result<(), StoreError> {
         if tls.is_default() {
             return Ok(());
         }
         let unreadable = || StoreError::Corrupt("subscription_tls.secret");
-        let secret = match &tls.client {
-            Some(client) => client.key.pem().ok_or_else(unreadable)?,
-            None => "",
+        let (certificate, pem) = match &tls.client {
+            Some(client) => (client.chain.clone(), client.key.pem().ok_or_else(unreadable)?),
+            None => (String::new(), ""),
+        };
+        let (secret, form) = match sealing.filter(|_| !pem.is_empty()) {
+            Some(sealing) => {
+                let place = row::tls_place(organization, key);
+                (sealing.seal(&place, pem.as_bytes()), Form::of(sealing))
+            }
+            None => (pem.as_bytes().to_vec(), Form::PLAIN),
         };
         let row = subscription_tls::ActiveModel {
             subscription_key: ActiveValue::Set(key.0),
-            certificate: ActiveValue::Set(
-                tls.client.as_ref().map_or_else(String::new, |client| client.chain.clone()),
-            ),
-            secret: ActiveValue::Set(secret.to_owned().into_bytes()),
-            secret_key_id: ActiveValue::Set(0),
-            secret_version: ActiveValue::Set(0),
+            certificate: ActiveValue::Set(certificate),
+            secret: ActiveValue::Set(secret),
+            secret_key_id: ActiveValue::Set(form.key_id),
+            secret_version: ActiveValue::Set(form.version),
             authorities: ActiveValue::Set(tls.authorities.clone()),
         };
         subscription_tls::Entity::insert(row).exec_without_returning(transaction).await?;
@@ -74,11 +89,12 @@ impl Store {
     pub(super) async fn change_tls(
         &self,
         transaction: &Transaction,
-        key: SubscriptionKey,
+        place: (&OrganizationId, SubscriptionKey),
         tls: &ReceiverTls,
+        sealing: Option<&DataKey>,
     ) -> Result<(), StoreError> {
-        self.delete_tls(transaction, key).await?;
-        self.add_tls(transaction, key, tls).await
+        self.delete_tls(transaction, place.1).await?;
+        self.add_tls(transaction, place, tls, sealing).await
     }
 
     /// Deletes the row, and with it the private key.

@@ -31,6 +31,13 @@ pub(crate) fn database(name: &str) -> Option<String> {
     Some(cluster.url(&name))
 }
 
+/// Everything in a database, as `pg_dump` writes it: what whoever has a backup can read.
+#[allow(dead_code, reason = "unit tests do not read dumps")]
+pub(crate) fn dump(url: &str) -> String {
+    let programs = programs().expect("the database is there, and so are its programs");
+    run(Command::new(programs.join("pg_dump")).arg(url)).expect("a running cluster is dumped")
+}
+
 /// A cluster that runs for as long as the pipe to its watchdog is open.
 pub(crate) struct Cluster {
     programs: PathBuf,

@@ -20,6 +20,7 @@ mod database_away;
 mod durable_ok;
 mod egress_proxy;
 mod encrypted;
+mod encryption;
 mod errors;
 mod exact_routing;
 mod forbidden_addresses;

@@ -61,7 +61,7 @@ pub(super) async fn rotate(
         }
     };
     if let (Some(message), Some(secret)) = (&mut response.signing_secret, secret) {
-        message.secret = secret.secret;
+        message.secret = secret.secret.unwrap_or_default();
     }
     Ok(response)
 }

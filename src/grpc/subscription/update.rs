@@ -92,7 +92,7 @@ impl Update<'_> {
         }
         let rule = new.profile.secret();
         let fits = |secret: &str| rule.is_some_and(|rule| rule.check(secret).is_ok());
-        if !live.iter().all(|secret| fits(&secret.secret)) {
+        if !live.iter().all(|secret| secret.secret.as_deref().is_some_and(fits)) {
             let why = "a live secret is none that the profile signs with: switch signing off, \
                        change the profile, rotate with an overlap of 0, switch signing on";
             return Err(status::precondition(self.object(), "SIGNING_SECRET_UNSUITABLE", why));

@@ -1,4 +1,5 @@
-//! What both databases must do alike: one suite, run on SQLite and on PostgreSQL.
+//! What both databases must do alike: one suite, run on SQLite and on PostgreSQL, and once
+//! more with encryption, which nobody above the store may notice.
 
 mod claims;
 mod commits;
@@ -12,6 +13,7 @@ mod opening;
 mod postgres;
 mod reference;
 mod requests;
+mod sealing;
 mod secrets;
 mod subscriptions;
 mod tls;
@@ -21,14 +23,28 @@ mod world;
 use std::future::Future;
 
 use super::{Settings, Store, Target};
+use crate::keyring::Keyring;
 
-/// Makes each case a test on either engine.
+/// Two keys, the second of which is the primary.
+const KEYS: &str = "
+    old = b2xkIGtleSBvbGQga2V5IG9sZCBrZXkgb2xkIGtleTA=
+    new = bmV3IGtleSBuZXcga2V5IG5ldyBrZXkgbmV3IGtleTA=
+    primary = new";
+
+/// Makes each case a test on either engine, and one with encryption: what differs there
+/// between the engines is told by `sealing`.
 macro_rules! on_both_engines {
     ($($case:ident),+ $(,)?) => {
         mod on_sqlite {
             $(#[tokio::test]
             async fn $case() {
                 super::super::on_sqlite(super::$case).await;
+            })+
+        }
+        mod on_sqlite_sealed {
+            $(#[tokio::test]
+            async fn $case() {
+                super::super::on_sqlite_with(super::super::keyring(), super::$case).await;
             })+
         }
         mod on_postgres {
@@ -41,15 +57,24 @@ macro_rules! on_both_engines {
 }
 use on_both_engines;
 
+fn keyring() -> Keyring {
+    Keyring::parse(KEYS).expect("the keys are right")
+}
+
 async fn on_sqlite<F: Future<Output = ()>>(case: impl FnOnce(Store) -> F) {
+    on_sqlite_with(Keyring::default(), case).await;
+}
+
+async fn on_sqlite_with<F: Future<Output = ()>>(keyring: Keyring, case: impl FnOnce(Store) -> F) {
     let directory = tempfile::tempdir().expect("temporary directory");
     let target = Target::Sqlite(directory.path().join("hookward.db"));
-    run(Settings { target, connections_max: 1 }, case).await;
+    run(Settings { target, connections_max: 1, keyring }, case).await;
 }
 
 async fn on_postgres<F: Future<Output = ()>>(name: &str, case: impl FnOnce(Store) -> F) {
     if let Some(url) = postgres::database(name) {
-        run(Settings { target: Target::Postgres(url), connections_max: 8 }, case).await;
+        let (target, keyring) = (Target::Postgres(url), Keyring::default());
+        run(Settings { target, connections_max: 8, keyring }, case).await;
     }
 }
 

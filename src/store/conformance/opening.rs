@@ -6,12 +6,13 @@ use sea_orm::ConnectionTrait;
 
 use super::postgres;
 use super::world::World;
+use crate::keyring::Keyring;
 use crate::store::{Settings, Store, Target};
 
 /// A later version has migrated the database, and this one is started again beside it, or
 /// after it was rolled back.
 async fn a_database_of_a_later_version_is_served(target: Target) {
-    let settings = Settings { target, connections_max: 4 };
+    let settings = Settings { target, connections_max: 4, keyring: Keyring::default() };
     Store::migrate(&settings).await.expect("migrates");
     let store = Store::open(&settings).await.expect("opens");
     let later = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_later', 0)";

@@ -23,7 +23,7 @@ async fn what_is_created_reads_back(store: Store) {
     let version = world.store.routing_version().await.expect("version");
     let made = world.store.create_subscription(new, None, |_| Vec::new()).await;
     let Ok(Answer::Now(made)) = made else { panic!("not created: {made:?}") };
-    assert_eq!(made.secret.expect("has one").secret, "whsec_first");
+    assert_eq!(made.secret.expect("has one").secret.as_deref(), Some("whsec_first"));
     let read = world.store.subscription(&acme(), made.subscription.key).await.expect("is there");
     assert_eq!(read.spec, spec());
     assert_eq!(read.state, SubscriptionState::Active);

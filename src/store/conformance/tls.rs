@@ -83,7 +83,8 @@ async fn certificates_are_changed_and_deleted_with_their_subscription(store: Sto
 async fn a_key_in_a_form_of_a_later_version_is_there_and_cannot_be_read(store: Store) {
     let world = World::new(store).await;
     let (key, other) = (subscribe(&world, tls("a")).await, subscribe(&world, tls("b")).await);
-    let later = "UPDATE subscription_tls SET secret_version = 9 WHERE subscription_key = $1";
+    let later = "UPDATE subscription_tls SET secret_version = secret_version + 9
+                 WHERE subscription_key = $1";
     world.execute(later, vec![key.0.into()]).await;
 
     let read = world.store.subscription(&acme(), key).await.expect("is there");
@@ -94,7 +95,8 @@ async fn a_key_in_a_form_of_a_later_version_is_there_and_cannot_be_read(store: S
     assert_eq!(other.spec.tls, tls("b"));
 
     change(&world, key, read.spec.tls).await;
-    let back = "UPDATE subscription_tls SET secret_version = 0 WHERE subscription_key = $1";
+    let back = "UPDATE subscription_tls SET secret_version = secret_version - 9
+                WHERE subscription_key = $1";
     world.execute(back, vec![key.0.into()]).await;
     let read = world.store.subscription(&acme(), key).await.expect("is there");
     assert_eq!(read.spec.tls, tls("a"));

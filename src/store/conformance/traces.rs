@@ -346,7 +346,7 @@ impl Trace {
     /// Everything that must be there is, and nothing else.
     async fn check(&self) {
         let store = &self.world.store;
-        let found = store.events_by_keys(&self.events).await.expect("looks up");
+        let found = store.events_by_keys(&self.events).await.expect("looks up").events;
         assert_eq!(found.len(), self.events.len(), "every event that was acknowledged");
         for event in &self.events {
             for (subscription, _) in &self.subscriptions {

@@ -17,6 +17,8 @@ pub struct Model {
     pub duration_us: i64,
     pub error: String,
     pub response_body: Vec<u8>,
+    pub response_key_id: i32,
+    pub response_version: i16,
     pub trace_id: Vec<u8>,
 }
 

@@ -18,6 +18,8 @@ pub struct Model {
     pub payload_kind: i16,
     pub payload_bytes: i32,
     pub payload: Option<Vec<u8>>,
+    pub payload_key_id: i32,
+    pub payload_version: i16,
     pub attributes: String,
     pub subject: String,
     pub traceparent: String,

@@ -12,6 +12,7 @@ pub struct Model {
     pub event_key: i64,
     pub content_hash: Vec<u8>,
     pub delivery_count: i32,
+    pub hash_key_id: i32,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

@@ -11,6 +11,8 @@ pub struct Model {
     pub request_id: String,
     pub request_hash: Vec<u8>,
     pub response: Vec<u8>,
+    pub response_key_id: i32,
+    pub response_version: i16,
     pub secret_key: i64,
     pub create_time: i64,
 }

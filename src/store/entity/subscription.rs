@@ -15,6 +15,8 @@ pub struct Model {
     pub profile: String,
     pub signing_enabled: bool,
     pub headers: String,
+    pub headers_key_id: i32,
+    pub headers_version: i16,
     pub attributes: String,
     pub send_organization_code: bool,
     pub retry_waits: String,

@@ -12,7 +12,7 @@ pub(super) struct Migrations;
 
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(M0001), Box::new(M0002), Box::new(M0003), Box::new(M0004)]
+        vec![Box::new(M0001), Box::new(M0002), Box::new(M0003), Box::new(M0004), Box::new(M0005)]
     }
 }
 
@@ -95,6 +95,27 @@ impl MigrationTrait for M0004 {
         let sql = match connection.get_database_backend() {
             DbBackend::Postgres => include_str!("postgres_0004.sql"),
             _ => include_str!("sqlite_0004.sql"),
+        };
+        connection.execute_unprepared(sql).await.map(drop)
+    }
+}
+
+/// Encryption of what is stored.
+struct M0005;
+
+impl MigrationName for M0005 {
+    fn name(&self) -> &'static str {
+        "m0005_encryption"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0005 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => include_str!("postgres_0005.sql"),
+            _ => include_str!("sqlite_0005.sql"),
         };
         connection.execute_unprepared(sql).await.map(drop)
     }

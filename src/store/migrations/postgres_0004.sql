@@ -5,7 +5,7 @@ CREATE TABLE subscription_tls (
     certificate      text NOT NULL,
     -- Its private key, in PEM; empty where there is none.
     secret           bytea NOT NULL,
-    -- Key-encryption key and form of `secret`; version 0 is plaintext.
+    -- Data key and form of `secret`; version 0 is plaintext.
     secret_key_id    int4 NOT NULL DEFAULT 0,
     secret_version   int2 NOT NULL DEFAULT 0,
     -- PEM of the only authorities that are trusted; empty: the deployment's.

@@ -22,6 +22,7 @@ use prometheus::{Registry, TextEncoder};
 
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeliveryState;
+use crate::domain::retention::Stage;
 
 /// Why a publish was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,9 @@ const ENDS: [(DeliveryState, &str); 3] = [
     (DeliveryState::Cancelled, "cancelled"),
 ];
 
+/// What was purged, as labels.
+const STAGES: [(Stage, &str); 2] = [(Stage::Payload, "payload"), (Stage::Metadata, "metadata")];
+
 /// Counts, levels and times of one process. Made once; clones share it.
 #[derive(Clone)]
 pub struct Metrics {
@@ -102,6 +106,7 @@ struct Values {
     deliveries_released: AtomicU64,
     not_asked: AtomicU64,
     circuit_changes: [AtomicU64; CircuitChange::ALL.len()],
+    events_purged: [AtomicU64; STAGES.len()],
     routing_reloads: AtomicU64,
     routing_changes: AtomicU64,
     clock_skew_micros: AtomicI64,
@@ -111,6 +116,7 @@ struct Values {
     unsettled: AtomicU64,
     circuits_open: AtomicU64,
     due_oldest_age_micros: AtomicU64,
+    purge_late_micros: AtomicU64,
     subscriptions: AtomicU64,
 }
 
@@ -240,6 +246,19 @@ impl Metrics {
     /// A request that was not made because our own way out does not work.
     pub fn not_asked(&self) {
         add(&self.values().not_asked, 1);
+    }
+
+    /// Events that this process has purged by age.
+    pub fn purged(&self, stage: Stage, count: u64) {
+        if let Some(index) = STAGES.iter().position(|(one, _)| *one == stage) {
+            add(&self.values().events_purged[index], count);
+        }
+    }
+
+    /// By how much the last purge of this process was late for what was longest over.
+    pub fn purge_late(&self, late: Duration) {
+        let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+        set(&self.values().purge_late_micros, micros);
     }
 
     /// A receiver fell out, or came back.

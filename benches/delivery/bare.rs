@@ -22,6 +22,7 @@ use hookward::domain::id::EventKey;
 use hookward::domain::id::IdCodec;
 use hookward::domain::id::OrganizationId;
 use hookward::domain::id::SubscriptionKey;
+use hookward::domain::payload_mode::PayloadMode;
 use hookward::domain::profile::DEFAULT_PROFILE;
 use hookward::domain::profile::Profile;
 use hookward::domain::profile::Profiles;
@@ -172,6 +173,7 @@ fn event(mark: Mark, payload: String) -> Event {
         attributes: BTreeMap::new(),
         subject: String::new(),
         trace: TraceContext::default(),
+        purge_time: None,
     };
     Event { summary, payload: Payload::Json(Bytes::from(payload)) }
 }
@@ -191,5 +193,6 @@ fn spec(url: &str) -> SubscriptionSpec {
         attempt_timeout: ATTEMPT_TIMEOUT_DEFAULT,
         max_in_flight: CONNECTIONS,
         tls: <_>::default(),
+        payload_mode: PayloadMode::Full,
     }
 }

@@ -58,4 +58,18 @@ impl EventService for Empty {
     ) -> Result<Response<pb::ListEventsResponse>, Status> {
         Err(Status::unimplemented("nothing is stored"))
     }
+
+    async fn purge_event(
+        &self,
+        _request: Request<pb::PurgeEventRequest>,
+    ) -> Result<Response<pb::PurgeEventResponse>, Status> {
+        Err(Status::unimplemented("nothing is stored"))
+    }
+
+    async fn purge_subject(
+        &self,
+        _request: Request<pb::PurgeSubjectRequest>,
+    ) -> Result<Response<pb::PurgeSubjectResponse>, Status> {
+        Err(Status::unimplemented("nothing is stored"))
+    }
 }

@@ -1,9 +1,11 @@
-//! The JSON check: takes exactly what a strict parser takes, to a depth, in linear time.
+//! The JSON check: takes exactly what a strict parser takes, to a depth, in linear time. And
+//! the mask, which takes the same, leaves JSON, and finds nothing left to mask.
 #![no_main]
 
 use std::time::Duration;
 
-use hookward::domain::json::{DEPTH_MAX, JsonFault, check_json};
+use hookward::domain::json::{DEPTH_MAX, JsonFault, check_json, masked};
+use hookward::domain::json_pointer::JsonPointer;
 use hookward_fuzz::cpu_time;
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
@@ -30,6 +32,7 @@ fuzz_target!(|text: &[u8]| {
         let theirs: Result<IgnoredAny, _> = serde_json::from_slice(text);
         assert_eq!(ours.is_ok(), theirs.is_ok(), "{ours:?}, {theirs:?}");
     }
+    mask(text, ours);
     if !text.is_empty() && text.len() <= 64 {
         let long = text.repeat(LONG / text.len());
         let began = cpu_time();
@@ -38,6 +41,20 @@ fuzz_target!(|text: &[u8]| {
         assert!(took < LONG_TIME, "{took:?}");
     }
 });
+
+fn mask(text: &[u8], checked: Result<(), JsonFault>) {
+    let pointers =
+        ["/a", "/0", "/1/a", "/a/0"].map(|text| JsonPointer::parse(text).expect("is one"));
+    match (checked, masked(text, &pointers)) {
+        (Ok(()), once) => {
+            let once = once.expect("it is JSON");
+            assert_eq!(check_json(&once), Ok(()));
+            assert_eq!(masked(&once, &pointers).expect("it is JSON"), once);
+        }
+        (Err(JsonFault::Syntax(_)), once) => assert!(once.is_err(), "not JSON, and masked"),
+        (Err(JsonFault::TooDeep | JsonFault::NotUtf8), _) => {}
+    }
+}
 
 /// Most brackets that are open at once, outside strings.
 fn deepest(text: &[u8]) -> usize {

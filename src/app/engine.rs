@@ -12,7 +12,7 @@ use crate::dispatcher::{self, Dispatcher};
 use crate::domain::profile::Profiles;
 use crate::egress::Egress;
 use crate::intake::{self, Batcher, HandOver, Intake};
-use crate::janitor::Janitor;
+use crate::janitor::{Janitor, Purge};
 use crate::lease::{self, Lease};
 use crate::metrics::Metrics;
 use crate::permits::{Circuits, InFlightLimits, QueueSlots, QueueSlotsLimits};
@@ -152,11 +152,13 @@ impl Engine {
             routing: self.routing.clone(),
             metrics: metrics.clone(),
         };
+        let purge = Purge { store: self.store.for_callers(), metrics: metrics.clone() };
         let (lease, store) = (self.lease.clone(), self.store.clone());
         let keeping = [
             vital(lease::keep(lease, store, metrics.clone(), stop())),
             vital(self.routing.clone().keep(stop())),
             vital(janitor.run(stop())),
+            vital(purge.run(stop())),
         ];
         self.keeping.extend(keeping);
     }

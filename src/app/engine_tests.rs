@@ -11,6 +11,7 @@ use crate::domain::address::AddressPolicy;
 use crate::domain::delivery::DeliveryState;
 use crate::domain::event::{NewEvent, Payload, TraceContext};
 use crate::domain::id::{DeliveryKey, KeyMaker, OrganizationId, SubscriptionKey};
+use crate::domain::payload_mode::PayloadMode;
 use crate::domain::profile::Profiles;
 use crate::domain::receiver_tls::ReceiverTls;
 use crate::domain::subscription::{SubscriptionSpec, SubscriptionState};
@@ -74,6 +75,7 @@ fn new_subscription(
         attempt_timeout: Duration::from_secs(5),
         max_in_flight: 2,
         tls: ReceiverTls::default(),
+        payload_mode: PayloadMode::Full,
     };
     let organization = organization.clone();
     NewSubscription { key, organization, spec, state: SubscriptionState::Active, secret: None }

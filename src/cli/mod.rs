@@ -4,8 +4,10 @@ pub mod api_key;
 pub mod demo;
 pub mod keys;
 pub mod listen;
+pub mod organization;
 mod process_limits;
 pub mod receiver;
+pub mod retention;
 pub mod serve;
 pub mod terminal;
 pub mod verifier;
@@ -51,6 +53,12 @@ enum Command {
     Listen(listen::Arguments),
     /// Bring a database to this version
     Migrate(DatabaseArguments),
+    /// Delete everything of an organization
+    #[command(subcommand)]
+    Organization(organization::Arguments),
+    /// Show and change how long data is kept
+    #[command(subcommand)]
+    Retention(retention::Arguments),
     /// Run the service
     Serve(Box<ServeArguments>),
 }
@@ -135,6 +143,8 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Keys(arguments) => keys::run(arguments).await,
         Command::Listen(arguments) => Ok(listen::listen(arguments).await?),
         Command::Migrate(arguments) => serve::migrate(&arguments).await,
+        Command::Organization(arguments) => organization::run(arguments).await,
+        Command::Retention(arguments) => retention::run(arguments).await,
         Command::Serve(arguments) => serve::serve(Settings::read(&arguments)?).await,
     }
 }

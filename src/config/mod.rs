@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -239,6 +240,15 @@ pub fn read_database_and_keys(
 /// What is wrong with it.
 pub fn life(text: &str) -> Result<Duration, String> {
     value::duration(text, Duration::from_secs(1), Duration::from_hours(24 * 3653))
+}
+
+/// A time in these bounds, as a command is told it.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn span(text: &str, bounds: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    value::duration(text, *bounds.start(), *bounds.end())
 }
 
 /// What Kubernetes tells every container of its API's place.

@@ -28,6 +28,7 @@ pub(super) fn claim(organization: &str, endpoint: i64, event: i64) -> Claim {
         attributes: BTreeMap::new(),
         subject: String::new(),
         trace: TraceContext::default(),
+        purge_time: None,
     };
     Claim {
         event: Arc::new(Event { summary, payload: Payload::Json(Bytes::new()) }),

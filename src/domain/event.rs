@@ -129,4 +129,6 @@ pub struct EventSummary {
     pub subject: String,
     /// The publisher's trace.
     pub trace: TraceContext,
+    /// When the payload, the attributes and the subject were purged.
+    pub purge_time: Option<Timestamp>,
 }

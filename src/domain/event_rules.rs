@@ -79,10 +79,7 @@ impl EventInput {
         check_payload(&self.payload, payload_bytes_max)?;
         let content_type = check_content_type(&self.payload, self.content_type)?;
         check_attributes(&self.attributes)?;
-        if !is_plain_text(&self.subject, SUBJECT_CHARS_MAX) {
-            let why = "at most 256 characters, no control characters";
-            return Err(InvalidField::new("subject", "INVALID_SUBJECT", why));
-        }
+        check_subject(&self.subject)?;
         Ok(NewEvent {
             organization: self.organization,
             account,
@@ -98,6 +95,19 @@ impl EventInput {
             trace: parse_trace_context(&self.traceparent, &self.tracestate),
         })
     }
+}
+
+/// Checks an event's subject, which may be empty.
+///
+/// # Errors
+///
+/// For `subject`.
+pub fn check_subject(subject: &str) -> Result<(), InvalidField> {
+    if is_plain_text(subject, SUBJECT_CHARS_MAX) {
+        return Ok(());
+    }
+    let why = "at most 256 characters, no control characters";
+    Err(InvalidField::new("subject", "INVALID_SUBJECT", why))
 }
 
 /// Tells a repeated event from another one under the same id: SHA-256 of everything that

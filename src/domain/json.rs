@@ -1,9 +1,14 @@
-//! Whether bytes are one JSON text (RFC 8259), without building anything of it.
+//! Whether bytes are one JSON text (RFC 8259), without building anything of it; and the
+//! same text with some of its values masked.
 //!
 //! Accepts exactly what `serde_json` skips as `IgnoredAny`, if it is UTF-8 and nested
 //! at most [`DEPTH_MAX`] deep. So numbers of any size and escapes of lone surrogates
 //! pass: payloads travel byte for byte, and what is well-formed is not ours to judge.
 //! Linear time, no allocation: every event passes here.
+
+mod mask;
+
+pub use self::mask::masked;
 
 /// Arrays and objects inside each other, at most.
 pub const DEPTH_MAX: u32 = 128;
@@ -31,14 +36,19 @@ pub fn check_json(text: &[u8]) -> Result<(), JsonFault> {
     if std::str::from_utf8(text).is_err() {
         return Err(JsonFault::NotUtf8);
     }
-    let mut scanner = Scanner { text, at: 0, depth: 0, objects: 0 };
-    loop {
-        if scanner.value()? == Step::Complete && scanner.close()? == Step::Complete {
-            break;
-        }
-    }
+    let mut scanner = Scanner::at(text, end_of_value(text, 0)?);
     scanner.skip_space();
     if scanner.at == text.len() { Ok(()) } else { scanner.fault() }
+}
+
+/// Where the value ends that begins at this byte, or behind white space there.
+fn end_of_value(text: &[u8], at: usize) -> Result<usize, JsonFault> {
+    let mut scanner = Scanner::at(text, at);
+    loop {
+        if scanner.value()? == Step::Complete && scanner.close()? == Step::Complete {
+            return Ok(scanner.at);
+        }
+    }
 }
 
 #[derive(PartialEq, Eq)]
@@ -57,7 +67,12 @@ struct Scanner<'a> {
     objects: u128,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    /// One that stands before a value.
+    fn at(text: &'a [u8], at: usize) -> Scanner<'a> {
+        Scanner { text, at, depth: 0, objects: 0 }
+    }
+
     /// Reads a scalar, an empty array or object, or up to the first value inside one.
     fn value(&mut self) -> Result<Step, JsonFault> {
         self.skip_space();

@@ -10,6 +10,7 @@ use http::HeaderName;
 use http::HeaderValue;
 
 use super::invalid::InvalidField;
+use super::payload_mode::PayloadMode;
 use super::secret::SecretRule;
 use super::signature::SignatureRule;
 use super::subscription::SubscriptionSpec;
@@ -54,6 +55,8 @@ pub struct BodyRule {
     pub payload: PayloadShape,
     /// What to do when there is none.
     pub absent_payload: AbsentPayload,
+    /// The body for receivers that get no payload.
+    pub id_only: IdOnlyBody,
     /// `"key":` of the organization code, where the profile knows how to send it.
     pub organization_code: Option<Member>,
 }
@@ -117,6 +120,19 @@ pub enum AbsentPayload {
     /// Its member is `null`.
     Null,
     /// It cannot be sent.
+    #[default]
+    Refuse,
+}
+
+/// What a receiver gets that is to have the event's id and no payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdOnlyBody {
+    /// The body of an event without a payload: it names the id.
+    Absent,
+    /// `{"id":"…"}` in the payload's place.
+    Id,
+    /// Its platform knows no such body.
     #[default]
     Refuse,
 }
@@ -231,6 +247,12 @@ impl Profile {
         self.service_patterns
     }
 
+    /// Whether a receiver can be told of an event without its payload.
+    #[must_use]
+    pub fn sends_ids_only(&self) -> bool {
+        self.body.id_only != IdOnlyBody::Refuse
+    }
+
     /// The event that a ping sends; `None` when the platform has none.
     #[must_use]
     pub fn ping(&self) -> Option<&Ping> {
@@ -245,6 +267,11 @@ impl Profile {
         if spec.signing_enabled && self.signature.is_none() {
             let why = format!("profile {} knows no signature", self.name);
             wrong.push(InvalidField::new("signing_enabled", "SIGNING_UNSUPPORTED", why));
+        }
+        if spec.payload_mode == PayloadMode::IdOnly && !self.sends_ids_only() {
+            let why = format!("profile {} has no body without the payload", self.name);
+            let reason = "PAYLOAD_MODE_UNSUPPORTED";
+            wrong.push(InvalidField::new("payload_mode", reason, why));
         }
         if spec.send_organization_code {
             if self.body.organization_code.is_none() {
@@ -328,18 +355,25 @@ mod tests {
                 profile.is_success(204),
                 profile.service_patterns(),
                 profile.ping().is_some(),
+                profile.sends_ids_only(),
             )
         };
         let ours = concat!("Hookward/", env!("CARGO_PKG_VERSION"));
         let ids = "webhook-id webhook-signature webhook-timestamp";
         let of = str::to_owned;
-        assert_eq!(row("standard"), (ours, of(ids), true, true, false, true));
+        assert_eq!(row("standard"), (ours, of(ids), true, true, false, true, true));
         assert_eq!(
             row("telegramd"),
-            ("TelegraMD Webhooks", of("telegramd-signature"), false, true, false, false)
+            ("TelegraMD Webhooks", of("telegramd-signature"), false, true, false, false, false)
         );
-        assert_eq!(row("azodha"), (ours, of("x-azodha-signature"), true, true, false, true));
-        assert_eq!(row("meetinglawyers"), (ours, of("x-signature"), true, true, false, true));
-        assert_eq!(row("hapihub"), (ours, of("x-hapihub-signature"), false, false, true, true));
+        assert_eq!(row("azodha"), (ours, of("x-azodha-signature"), true, true, false, true, false));
+        assert_eq!(
+            row("meetinglawyers"),
+            (ours, of("x-signature"), true, true, false, true, false)
+        );
+        assert_eq!(
+            row("hapihub"),
+            (ours, of("x-hapihub-signature"), false, false, true, true, true)
+        );
     }
 }

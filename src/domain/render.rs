@@ -1,10 +1,11 @@
 //! Makes the HTTP request of one attempt: an event in the shape of its
 //! subscription's profile.
 //!
-//! The payload's bytes go through untouched, whatever stands around them, and the
-//! signature covers exactly the bytes that are sent. Pure; rendered anew for each
-//! attempt.
+//! The payload's bytes go through untouched, whatever stands around them, but for values
+//! that the subscription masks; and the signature covers exactly the bytes that are sent.
+//! Pure; rendered anew for each attempt.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -15,9 +16,14 @@ use http::header::USER_AGENT;
 
 use super::event::Event;
 use super::event::Payload;
+use super::json::masked;
 use super::json_object;
+use super::json_pointer::JsonPointer;
+use super::payload_mode::PayloadMode;
 use super::profile::AbsentPayload;
 use super::profile::BodyKind;
+use super::profile::BodyRule;
+use super::profile::IdOnlyBody;
 use super::profile::Member;
 use super::profile::PayloadShape;
 use super::profile::Profile;
@@ -63,6 +69,12 @@ pub enum NotSendable {
     /// The profile needs JSON.
     #[error("the payload is not JSON, and the profile sends nothing else")]
     RawPayload,
+    /// What is masked is named by its place in a JSON text, and this is none.
+    #[error("the payload is not JSON, and the subscription masks parts of it")]
+    NotMaskable,
+    /// The profile has no body without the payload.
+    #[error("the subscription takes ids only, but its profile has no body without the payload")]
+    IdOnlyUnsupported,
     /// The publisher's content type cannot be a header.
     #[error("the payload's content type is not a valid header value")]
     ContentTypeInvalid,
@@ -108,10 +120,11 @@ pub fn render(
     ids: RenderIds<'_>,
     now: Timestamp,
 ) -> Result<Rendered, NotSendable> {
-    let body = body(profile, event, subscription, ids)?;
+    let payload = shown(profile.body(), event, &subscription.payload_mode)?;
+    let body = body(profile, event, &payload, subscription, ids)?;
     let own = 5 + profile.fixed_headers().len();
     let mut headers = Vec::with_capacity(own + subscription.headers.len());
-    headers.push((CONTENT_TYPE, content_type(profile, event)?));
+    headers.push((CONTENT_TYPE, content_type(profile, event, &payload)?));
     headers.push((USER_AGENT, profile.user_agent().clone()));
     let id = match profile.id_header() {
         Some(name) => {
@@ -169,8 +182,48 @@ fn add_custom(
     Ok(())
 }
 
-fn content_type(profile: &Profile, event: &Event) -> Result<HeaderValue, NotSendable> {
-    match &event.payload {
+/// What the receiver gets in the payload's place.
+fn shown(rule: &BodyRule, event: &Event, mode: &PayloadMode) -> Result<Payload, NotSendable> {
+    match (mode, &event.payload) {
+        (PayloadMode::IdOnly, _) => match rule.id_only {
+            IdOnlyBody::Absent => Ok(Payload::None),
+            IdOnlyBody::Id => Ok(Payload::Json(id_alone(&event.summary.id))),
+            IdOnlyBody::Refuse => Err(NotSendable::IdOnlyUnsupported),
+        },
+        (PayloadMode::Masked(pointers), Payload::Json(text)) => mask(text, pointers),
+        (PayloadMode::Masked(_), Payload::Raw(_)) => Err(NotSendable::NotMaskable),
+        (PayloadMode::Full, payload) | (PayloadMode::Masked(_), payload @ Payload::None) => {
+            Ok(payload.clone())
+        }
+    }
+}
+
+fn mask(text: &Bytes, pointers: &[JsonPointer]) -> Result<Payload, NotSendable> {
+    match masked(text, pointers) {
+        Ok(Cow::Borrowed(_)) => Ok(Payload::Json(text.clone())),
+        Ok(Cow::Owned(text)) => Ok(Payload::Json(Bytes::from(text))),
+        // It was checked when it was taken in. What is not understood is not sent.
+        Err(_) => Err(NotSendable::NotMaskable),
+    }
+}
+
+/// `{"id":"…"}`
+fn id_alone(id: &str) -> Bytes {
+    let member = Member::new("id");
+    let mut text = Vec::with_capacity(member.opening.len() + id.len() + 4);
+    text.push(b'{');
+    text.extend_from_slice(&member.opening);
+    write_string(id, &mut text);
+    text.push(b'}');
+    Bytes::from(text)
+}
+
+fn content_type(
+    profile: &Profile,
+    event: &Event,
+    payload: &Payload,
+) -> Result<HeaderValue, NotSendable> {
+    match payload {
         Payload::None | Payload::Json(_) => Ok(profile.content_type().clone()),
         Payload::Raw(_) if event.summary.content_type.is_empty() => {
             Ok(HeaderValue::from_static(UNNAMED_CONTENT))
@@ -183,6 +236,7 @@ fn content_type(profile: &Profile, event: &Event) -> Result<HeaderValue, NotSend
 fn body(
     profile: &Profile,
     event: &Event,
+    payload: &Payload,
     subscription: &SubscriptionSpec,
     ids: RenderIds<'_>,
 ) -> Result<Bytes, NotSendable> {
@@ -198,7 +252,7 @@ fn body(
     } else {
         None
     };
-    let payload = match (&event.payload, rule.payload, rule.absent_payload) {
+    let payload = match (payload, rule.payload, rule.absent_payload) {
         (Payload::Json(bytes), PayloadShape::Object, _) if !json_object::is_object(bytes) => {
             return Err(NotSendable::PayloadNotObject);
         }

@@ -24,11 +24,13 @@ pub enum Scope {
     BodiesRead,
     /// All of it: for the one key in the safe.
     Admin,
+    /// Erase what events carry, for good.
+    PayloadsPurge,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Scope; 9] = [
+    pub const ALL: [Scope; 10] = [
         Scope::EventsPublish,
         Scope::EventsRead,
         Scope::PayloadsRead,
@@ -38,6 +40,7 @@ impl Scope {
         Scope::DeliveriesWrite,
         Scope::BodiesRead,
         Scope::Admin,
+        Scope::PayloadsPurge,
     ];
 
     /// As it is written.
@@ -53,6 +56,7 @@ impl Scope {
             Scope::DeliveriesWrite => "deliveries:write",
             Scope::BodiesRead => "bodies:read",
             Scope::Admin => "admin",
+            Scope::PayloadsPurge => "payloads:purge",
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::id::{AccountId, OrganizationId, SecretKey, SubscriptionKey};
+use super::payload_mode::PayloadMode;
 use super::receiver_tls::ReceiverTls;
 use super::timestamp::Timestamp;
 
@@ -81,6 +82,8 @@ pub struct SubscriptionSpec {
     pub max_in_flight: u32,
     /// Certificates towards the receiver.
     pub tls: ReceiverTls,
+    /// How much of an event the receiver gets.
+    pub payload_mode: PayloadMode,
 }
 
 impl std::fmt::Debug for SubscriptionSpec {
@@ -100,6 +103,7 @@ impl std::fmt::Debug for SubscriptionSpec {
             .field("attempt_timeout", &self.attempt_timeout)
             .field("max_in_flight", &self.max_in_flight)
             .field("tls", &self.tls)
+            .field("payload_mode", &self.payload_mode)
             .finish()
     }
 }
@@ -173,6 +177,7 @@ mod tests {
             attempt_timeout: ATTEMPT_TIMEOUT_DEFAULT,
             max_in_flight: 1,
             tls: ReceiverTls::default(),
+            payload_mode: PayloadMode::Full,
         };
         let printed = format!("{spec:?}");
         assert!(printed.contains("X-Tenant") && !printed.contains("hunter2"), "{printed}");

@@ -14,6 +14,8 @@ use super::headers::merge_hidden;
 use super::id::AccountId;
 use super::invalid::InvalidField;
 use super::pattern::EventPattern;
+use super::payload_mode::PayloadMode;
+use super::payload_mode::PayloadModeKind;
 use super::receiver_tls::ReceiverTls;
 use super::receiver_tls::TlsInput;
 use super::retry::DEFAULT_WAITS;
@@ -76,6 +78,10 @@ pub struct SubscriptionInput {
     pub max_in_flight: u32,
     /// Certificates towards the receiver; `***` keeps the stored key.
     pub tls: TlsInput,
+    /// How much of an event the receiver gets.
+    pub payload_mode: PayloadModeKind,
+    /// JSON pointers to what is masked.
+    pub masked_pointers: Vec<String>,
 }
 
 impl SubscriptionInput {
@@ -127,6 +133,7 @@ impl SubscriptionInput {
             attempt_timeout: check_timeout(self.attempt_timeout)?,
             max_in_flight: check_in_flight(self.max_in_flight)?,
             tls,
+            payload_mode: PayloadMode::check(self.payload_mode, &self.masked_pointers)?,
         })
     }
 }

@@ -18,9 +18,11 @@ pub(super) enum Field {
     AttemptTimeout,
     MaxInFlight,
     Tls,
+    PayloadMode,
+    MaskedPointers,
 }
 
-const WRITABLE: [(&str, Field); 12] = [
+const WRITABLE: [(&str, Field); 14] = [
     ("name", Field::Name),
     ("url", Field::Url),
     ("event_patterns", Field::EventPatterns),
@@ -33,6 +35,8 @@ const WRITABLE: [(&str, Field); 12] = [
     ("attempt_timeout", Field::AttemptTimeout),
     ("max_in_flight", Field::MaxInFlight),
     ("tls", Field::Tls),
+    ("payload_mode", Field::PayloadMode),
+    ("masked_pointers", Field::MaskedPointers),
 ];
 
 const OUTPUT_ONLY: [&str; 8] = [
@@ -96,6 +100,8 @@ fn is_set(field: Field, sent: &pb::Subscription) -> bool {
         Field::AttemptTimeout => sent.attempt_timeout.is_some(),
         Field::MaxInFlight => sent.max_in_flight != 0,
         Field::Tls => sent.tls.is_some(),
+        Field::PayloadMode => sent.payload_mode != 0,
+        Field::MaskedPointers => !sent.masked_pointers.is_empty(),
     }
 }
 

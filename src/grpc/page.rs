@@ -77,6 +77,13 @@ macro_rules! list_requests {
     };
 }
 
+/// A walk without a page's size: what is counted is what it looks at.
+impl ListRequest for super::pb::PurgeSubjectRequest {
+    fn take_page(&mut self) -> (i32, String) {
+        (0, std::mem::take(&mut self.page_token))
+    }
+}
+
 list_requests! {
     ListDeliveriesRequest,
     ListDeliveryAttemptsRequest,

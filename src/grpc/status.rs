@@ -214,6 +214,9 @@ pub(super) fn store(error: StoreError, object: Object<'_>) -> Status {
         StoreError::NotFound => not_found(object),
         StoreError::Stale => stale(),
         StoreError::WrongState(why) => precondition(object, "WRONG_STATE", why),
+        StoreError::Purged => {
+            precondition(object, "PAYLOAD_PURGED", "the event's payload was purged")
+        }
         StoreError::TooMany => {
             let why = format!("an organization has at most {SUBSCRIPTIONS_MAX} subscriptions");
             quota("TOO_MANY_SUBSCRIPTIONS", "organization", &why)
@@ -368,6 +371,8 @@ mod tests {
         assert_eq!(answer(StoreError::Stale), expect(Code::Aborted, "ETAG_STALE"));
         let wrong = answer(StoreError::WrongState("paused"));
         assert_eq!(wrong, expect(Code::FailedPrecondition, "WRONG_STATE"));
+        let purged = answer(StoreError::Purged);
+        assert_eq!(purged, expect(Code::FailedPrecondition, "PAYLOAD_PURGED"));
         let many = answer(StoreError::TooMany);
         assert_eq!(many, expect(Code::ResourceExhausted, "TOO_MANY_SUBSCRIPTIONS"));
         let reused = answer(StoreError::RequestIdReused);

@@ -327,6 +327,7 @@ fn complete(event: &NewEvent, key: EventKey, now: Timestamp, ids: &IdCodec) -> E
         attributes: event.attributes.clone(),
         subject: event.subject.clone(),
         trace: event.trace.clone(),
+        purge_time: None,
     };
     Event { summary, payload: event.payload.clone() }
 }

@@ -1,10 +1,15 @@
 //! Cleans up: takes over what dead replicas held, ends what waits for subscriptions
-//! that take nothing any more, forgets old answers, makes partitions.
+//! that take nothing any more, forgets old answers, makes partitions and drops empty ones;
+//! purges what is over (`purge`).
+
+mod purge;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+
+pub use self::purge::Purge;
 
 use crate::domain::timestamp::Timestamp;
 use crate::lease::{LEASE, Lease};
@@ -105,6 +110,7 @@ impl Janitor {
             if hourly.is_none_or(|last: Instant| HOURLY <= last.elapsed()) {
                 hourly = Some(Instant::now());
                 log(self.store.purge_request_log().await.map(drop), "old answers");
+                log(self.store.drop_partitions().await, "empty partitions");
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
-use super::{CircuitChange, ENDS, Refusal, Times, Values};
+use super::{CircuitChange, ENDS, Refusal, STAGES, Times, Values};
 use crate::domain::attempt::AttemptResult;
 
 /// Seconds: half a millisecond, which a local commit takes, to a minute, beyond which
@@ -83,6 +83,7 @@ pub(super) fn observe(meter: &Meter, values: &Arc<Values>) {
     observe_publishing(meter, values);
     observe_deliveries(meter, values);
     observe_circuits(meter, values);
+    observe_purges(meter, values);
     observe_levels(meter, values);
 }
 
@@ -183,11 +184,25 @@ fn observe_circuits(meter: &Meter, values: &Arc<Values>) {
         .build();
 }
 
+fn observe_purges(meter: &Meter, values: &Arc<Values>) {
+    let shared = Arc::clone(values);
+    let labels = STAGES.map(|(_, stage)| [label("stage", stage)]);
+    meter
+        .u64_observable_counter("hookward_events_purged_total")
+        .with_description("Events purged since they were kept for long enough, by what went")
+        .with_callback(move |observer| {
+            for (value, labels) in shared.events_purged.iter().zip(&labels) {
+                observer.observe(value.load(Ordering::Relaxed), labels);
+            }
+        })
+        .build();
+}
+
 fn observe_levels(meter: &Meter, values: &Arc<Values>) {
     #[expect(clippy::cast_precision_loss, reason = "for people; exact up to 2^53")]
     let plain = |value: u64| value as f64;
     let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
-    let levels: [Level; 6] = [
+    let levels: [Level; 7] = [
         ("hookward_deliveries_queued", "Deliveries that wait in memory", plain, |values| {
             &values.queued
         }),
@@ -206,6 +221,12 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
             "Time that the oldest due delivery has been waiting to be claimed",
             seconds,
             |values| &values.due_oldest_age_micros,
+        ),
+        (
+            "hookward_purge_late_seconds",
+            "By how much the last purge was late for what was longest over",
+            seconds,
+            |values| &values.purge_late_micros,
         ),
         ("hookward_subscriptions", "Subscriptions that routing knows", plain, |values| {
             &values.subscriptions

@@ -67,7 +67,10 @@ impl Table {
     pub(super) fn apply(&mut self, version: i64, changed: Vec<Route>) {
         let mut touched = HashSet::new();
         for route in changed {
-            let (key, name) = (route.key(), route.subscription.organization.clone());
+            let key = route.key();
+            // A deleted one may not say any more whose it was.
+            let known = self.routes.get(&key).map(|known| &known.subscription.organization);
+            let name = known.unwrap_or(&route.subscription.organization).clone();
             let organization =
                 self.organizations.entry(name.clone()).or_insert_with(Organization::empty);
             touched.insert(name);

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use sea_orm::{ConnectionTrait, QueryResult};
 
 use super::engine::column;
+use super::link::Transaction;
 use super::{Store, StoreError};
 use crate::domain::api_key::ApiKey;
 use crate::domain::id::{ApiKeyId, OrganizationId};
@@ -37,6 +38,10 @@ const INSERT: &str = "
         revoke_time, last_use_time)
     VALUES ($1, $2, $3, $4, $5, {now}, CASE WHEN $6 = 0 THEN 0 ELSE {now} + $6 END, 0, 0)";
 const REVOKE: &str = "UPDATE api_key SET revoke_time = {now} WHERE id = $1 AND revoke_time = 0";
+const NARROW: &str = "UPDATE api_key SET organizations = $2 WHERE id = $1";
+const END: &str = "
+    UPDATE api_key SET label = '', revoke_time = CASE WHEN revoke_time = 0 THEN {now} ELSE revoke_time END
+    WHERE id = $1";
 const LIST: &str = "
     SELECT id, label, organizations, scopes, secret_hash, create_time, expire_time, revoke_time,
         last_use_time
@@ -82,6 +87,22 @@ impl Store {
         }
         transaction.execute_raw(self.statement(RAISE, vec![])).await?;
         transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Leaves a key these organizations; one that has none left ends, and keeps its id only.
+    pub(super) async fn narrow_api_key(
+        &self,
+        transaction: &Transaction,
+        id: ApiKeyId,
+        left: &BTreeSet<OrganizationId>,
+    ) -> Result<(), StoreError> {
+        let narrow = self.statement(NARROW, vec![id.0.into(), json(Some(left)).into()]);
+        transaction.execute_raw(narrow).await?;
+        if left.is_empty() {
+            transaction.execute_raw(self.statement(END, vec![id.0.into()])).await?;
+        }
+        transaction.execute_raw(self.statement(RAISE, vec![])).await?;
         Ok(())
     }
 

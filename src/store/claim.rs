@@ -122,9 +122,11 @@ impl Store {
         }
         let events: HashMap<EventKey, Arc<Event>> =
             loaded.events.into_iter().map(|event| (event.summary.key, Arc::new(event))).collect();
-        // An event without a row was purged: its claim is released by the comparison.
+        // What was purged a moment ago is not sent, and has no due row any more.
+        let there =
+            |key: &EventKey| events.get(key).filter(|event| event.summary.purge_time.is_none());
         let claim = |one: Picked| {
-            events.get(&one.delivery.event).map(|event| Claim {
+            there(&one.delivery.event).map(|event| Claim {
                 event: Arc::clone(event),
                 subscription: one.delivery.subscription,
                 fence,
@@ -287,7 +289,8 @@ impl Store {
         column(&row.ok_or(StoreError::Corrupt("clock"))?, "now")
     }
 
-    async fn insert_ended(
+    /// Rows of `undelivered`, in the order of its columns; the first end of each stands.
+    pub(super) async fn insert_ended(
         &self,
         transaction: &Transaction,
         rows: Vec<Vec<Value>>,

@@ -10,6 +10,7 @@ use sea_orm::{ConnectionTrait, QueryResult};
 use super::engine::column;
 use super::link::Transaction;
 use super::row::subject_digest;
+use super::subscription::Tick;
 use super::{Store, StoreError};
 use crate::domain::id::OrganizationId;
 use crate::keyring::{DataKey, Locked, WrappedKey};
@@ -57,29 +58,45 @@ impl Store {
     ///
     /// [`StoreError::Unavailable`].
     pub async fn shred(&self, organization: &OrganizationId) -> Result<u64, StoreError> {
-        if !self.is_shared() {
-            // What is overwritten does not linger in the file.
-            self.write().execute_unprepared("PRAGMA secure_delete = ON").await?;
-        }
         let transaction = self.begin().await?;
         // No commit that was made ready with the old key is stored after this one.
         let tick = self.raise(&transaction).await?;
-        let nothing = Vec::<u8>::new();
-        let values =
-            vec![nothing.into(), false.into(), tick.version.into(), organization.as_str().into()];
-        let destroyed = transaction.execute_raw(self.statement(DESTROY, values)).await?;
+        let destroyed = self.destroy_keys(&transaction, organization, tick).await?;
         let sql = "UPDATE subscription SET routing_version = $1 WHERE organization_id = $2";
         let values = vec![tick.version.into(), organization.as_str().into()];
         transaction.execute_raw(self.statement(sql, values)).await?;
         transaction.commit().await?;
-        let clear =
-            if self.is_shared() { "VACUUM data_key" } else { "PRAGMA wal_checkpoint(TRUNCATE)" };
-        // The key is gone from the table in any case; copies of it end with its
-        // key-encryption key.
-        if let Err(error) = self.write().execute_unprepared(clear).await.map_err(StoreError::from) {
+        self.clear_destroyed().await;
+        Ok(destroyed)
+    }
+
+    /// Destroys an organization's data keys at this tick of the routing clock; how many
+    /// there were.
+    pub(super) async fn destroy_keys(
+        &self,
+        transaction: &Transaction,
+        organization: &OrganizationId,
+        tick: Tick,
+    ) -> Result<u64, StoreError> {
+        let nothing = Vec::<u8>::new();
+        let values =
+            vec![nothing.into(), false.into(), tick.version.into(), organization.as_str().into()];
+        let destroyed = transaction.execute_raw(self.statement(DESTROY, values)).await?;
+        Ok(destroyed.rows_affected())
+    }
+
+    /// Overwrites the rows of destroyed keys, as far as the database does so. The keys are
+    /// gone from the table in any case; copies of them end with their key-encryption key.
+    pub(super) async fn clear_destroyed(&self) {
+        let cleared = if self.is_shared() {
+            let vacuum = self.write().execute_unprepared("VACUUM data_key").await;
+            vacuum.map(drop).map_err(StoreError::from)
+        } else {
+            self.truncate_log().await
+        };
+        if let Err(error) = cleared {
             tracing::warn!(%error, "the row of a destroyed key may linger in the files");
         }
-        Ok(destroyed.rows_affected())
     }
 
     /// The key that seals an organization's new values, made if there is none; `None`:

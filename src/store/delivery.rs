@@ -31,6 +31,16 @@ const ATTEMPT: &str = "subscription_key, event_key, number, result, http_status,
 /// with room to count on.
 const RETRY_CLAIMS: Range<i32> = 1_000_000..2_000_000_000;
 
+/// What has become of what an event carries.
+enum Carried {
+    /// It is there.
+    Readable,
+    /// It was taken away.
+    Purged,
+    /// Its data key was.
+    Shredded,
+}
+
 impl Store {
     /// One delivery.
     ///
@@ -92,8 +102,9 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::NotFound`], [`StoreError::RequestIdReused`];
-    /// [`StoreError::WrongState`] when it has not ended, when its payload is gone or
-    /// its subscription takes nothing.
+    /// [`StoreError::Purged`] when its payload is gone, [`StoreError::Shredded`] when the
+    /// payload's data key is; [`StoreError::WrongState`] when it has not ended, or its
+    /// subscription takes nothing.
     pub async fn retry_delivery(
         &self,
         organization: &OrganizationId,
@@ -114,7 +125,7 @@ impl Store {
         respond: impl Fn(&Delivery) -> Vec<u8>,
     ) -> Result<Answer<Delivery>, StoreError> {
         let transaction = self.begin().await?;
-        let has_payload = self.lock_event(&transaction, organization, key.event).await?;
+        let carried = self.lock_event(&transaction, organization, key.event).await?;
         if let Some(before) = self.answered(&transaction, organization, request).await? {
             return Ok(before);
         }
@@ -122,8 +133,10 @@ impl Store {
         if !is_ended(delivery.state) {
             return Err(StoreError::WrongState("the delivery has not ended"));
         }
-        if !has_payload {
-            return Err(StoreError::WrongState("the event's payload is gone"));
+        match carried {
+            Carried::Readable => {}
+            Carried::Purged => return Err(StoreError::Purged),
+            Carried::Shredded => return Err(StoreError::Shredded),
         }
         let now = Timestamp(self.clock(&transaction).await?);
         if delivery.event.expire_time.is_some_and(|expire_time| expire_time <= now) {
@@ -215,13 +228,13 @@ impl Store {
 
     /// Locks an event's row against settlements that would put one of its deliveries
     /// in line (they lock it FOR KEY SHARE), and against twins of this change. Tells
-    /// whether its payload is still there and can be read.
+    /// what has become of its payload.
     async fn lock_event(
         &self,
         transaction: &Transaction,
         organization: &OrganizationId,
         key: EventKey,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Carried, StoreError> {
         let lock = if self.is_shared() { "FOR UPDATE" } else { "" };
         let sql = format!(
             "SELECT payload IS NOT NULL AS there, payload_key_id FROM event
@@ -230,10 +243,13 @@ impl Store {
         let values = vec![key.0.into(), organization.as_str().into()];
         let found = transaction.query_one_raw(self.statement(&sql, values)).await?;
         let found = found.ok_or(StoreError::NotFound)?;
+        if !column::<bool>(&found, "there")? {
+            return Ok(Carried::Purged);
+        }
         let key_id = column(&found, "payload_key_id")?;
         self.learn_keys(transaction, [key_id]).await?;
         let readable = key_id == 0 || self.inner.vault.key(key_id).is_some();
-        Ok(column::<bool>(&found, "there")? && readable)
+        Ok(if readable { Carried::Readable } else { Carried::Shredded })
     }
 
     /// Reads that belong together: all from one state of the database.

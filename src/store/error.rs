@@ -19,6 +19,9 @@ pub enum StoreError {
     /// The object's state does not allow this.
     #[error("not possible in this state: {0}")]
     WrongState(&'static str),
+    /// What the event carried is gone.
+    #[error("the event's payload was purged")]
+    Purged,
     /// The organization holds as many as it may.
     #[error("too many")]
     TooMany,

@@ -212,6 +212,9 @@ fn sqlite_options(path: &Path, connections: u32, read_only: bool) -> ConnectOpti
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(SQLITE_LOCKED)
                 .foreign_keys(false)
+                // What is purged is overwritten. FAST would leave it on the pages that a
+                // large payload frees: decision 0022.
+                .pragma("secure_delete", "ON")
                 // More would cost a scan of the page cache at every commit.
                 .pragma("cache_size", "-16384")
                 .pragma("wal_autocheckpoint", "4000")

@@ -1,5 +1,5 @@
-//! Daily partitions of the append-only tables on PostgreSQL, made ahead, so that
-//! retention can drop a day instead of deleting rows.
+//! Daily partitions of the append-only tables on PostgreSQL: made ahead, and dropped once
+//! the purge has passed them and left nothing, so that their room is given back.
 
 use sea_orm::{ConnectionTrait, DbBackend};
 
@@ -34,6 +34,38 @@ const MAKE_AHEAD: &str = "
         END LOOP;
     END $$";
 
+/// Drops the partitions of the oldest day that every cursor has passed and of which no
+/// event is left, with the attempts of that day. One day at a time: a drop locks the whole
+/// table, and everybody waits behind one that waits. So it also gives up soon, and comes
+/// again.
+const DROP_EMPTY: &str = "
+    DO $$
+    DECLARE
+        day_ms constant int8 := 86400000;
+        passed int8;
+        day    int8;
+        held   bool;
+    BEGIN
+        SET LOCAL lock_timeout = '100ms';
+        SELECT min(metadata_key) INTO passed FROM retention;
+        FOR day IN
+            SELECT substring(c.relname FROM 7)::int8 FROM pg_inherits i
+            JOIN pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = 'event'::regclass AND c.relname ~ '^event_[0-9]+$'
+            ORDER BY 1
+        LOOP
+            EXIT WHEN passed < ((day + 1) * day_ms) << 22;
+            EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I ORDER BY key LIMIT 1)',
+                format('event_%s', day)) INTO held;
+            CONTINUE WHEN held;
+            EXECUTE format('DROP TABLE %I', format('event_%s', day));
+            EXECUTE format('DROP TABLE IF EXISTS %I', format('attempt_%s', day));
+            EXIT;
+        END LOOP;
+    EXCEPTION WHEN lock_not_available THEN
+        RAISE NOTICE 'somebody holds the table; the next time';
+    END $$";
+
 pub(super) async fn make_ahead(connection: &impl ConnectionTrait) -> Result<(), StoreError> {
     if connection.get_database_backend() == DbBackend::Postgres {
         let epoch = crate::domain::id::EPOCH_MILLIS.to_string();
@@ -50,5 +82,18 @@ impl Store {
     /// [`StoreError::Unavailable`]: asking again is safe.
     pub async fn make_partitions(&self) -> Result<(), StoreError> {
         make_ahead(self.write()).await
+    }
+
+    /// Drops partitions that are empty and past. Nothing to do on SQLite, where room is
+    /// used again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: asking again is safe.
+    pub async fn drop_partitions(&self) -> Result<(), StoreError> {
+        if self.is_shared() {
+            self.write().execute_unprepared(DROP_EMPTY).await?;
+        }
+        Ok(())
     }
 }

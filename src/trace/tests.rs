@@ -56,6 +56,7 @@ fn event(trace: TraceContext) -> EventSummary {
         attributes: std::collections::BTreeMap::new(),
         subject: String::new(),
         trace,
+        purge_time: None,
     }
 }
 

@@ -255,6 +255,44 @@ impl Organization {
         Ok(response.event.expect("always there"))
     }
 
+    /// Purges one event.
+    pub(crate) async fn purge(&self, event_id: &str) -> Result<pb::Event, Status> {
+        let request =
+            pb::PurgeEventRequest { organization_id: self.name(), event_id: event_id.to_owned() };
+        let response = self.events().purge_event(request).await?.into_inner();
+        Ok(response.event.expect("always there"))
+    }
+
+    /// Purges all events about a subject, and tells how many.
+    pub(crate) async fn purge_subject(&self, subject: &str) -> Result<u64, Status> {
+        let mut purged = 0;
+        let mut page_token = String::new();
+        loop {
+            let request = pb::PurgeSubjectRequest {
+                organization_id: self.name(),
+                subject: subject.to_owned(),
+                page_token,
+            };
+            let page = self.events().purge_subject(request).await?.into_inner();
+            purged += page.purged_count;
+            if page.next_page_token.is_empty() {
+                return Ok(purged);
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
+    /// Gives a delivery one attempt more.
+    pub(crate) async fn retry(&self, delivery_id: &str) -> Result<pb::Delivery, Status> {
+        let request = pb::RetryDeliveryRequest {
+            organization_id: self.name(),
+            delivery_id: delivery_id.to_owned(),
+            ..pb::RetryDeliveryRequest::default()
+        };
+        let response = self.deliveries().retry_delivery(request).await?.into_inner();
+        Ok(response.delivery.expect("always there"))
+    }
+
     /// All deliveries that match, over all pages.
     pub(crate) async fn list(&self, mut filter: pb::ListDeliveriesRequest) -> Vec<pb::Delivery> {
         filter.organization_id = self.name();

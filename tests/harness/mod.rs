@@ -3,6 +3,7 @@
 //! the product is replaced by a stand-in.
 
 pub(crate) mod admin;
+pub(crate) mod age;
 pub(crate) mod authority;
 pub(crate) mod caller;
 pub(crate) mod canary;

@@ -26,7 +26,7 @@ on_both_engines!(
 );
 
 /// What each method asks for.
-const METHODS: [(&str, &str); 24] = [
+const METHODS: [(&str, &str); 26] = [
     ("DeliveryService/CancelDelivery", "deliveries:write"),
     ("DeliveryService/GetDelivery", "deliveries:read"),
     ("DeliveryService/ListDeliveries", "deliveries:read"),
@@ -35,6 +35,8 @@ const METHODS: [(&str, &str); 24] = [
     ("EventService/GetEvent", "events:read"),
     ("EventService/ListEvents", "events:read"),
     ("EventService/PublishEvents", "events:publish"),
+    ("EventService/PurgeEvent", "payloads:purge"),
+    ("EventService/PurgeSubject", "payloads:purge"),
     ("EventTypeService/GetEventType", "events:read"),
     ("EventTypeService/ListEventTypes", "events:read"),
     ("SubscriptionService/ActivateSubscription", "subscriptions:write"),
@@ -52,7 +54,7 @@ const METHODS: [(&str, &str); 24] = [
     ("SubscriptionService/RotateSigningSecret", "subscriptions:write"),
     ("SubscriptionService/UpdateSubscription", "subscriptions:write"),
 ];
-const SCOPES: [&str; 8] = [
+const SCOPES: [&str; 9] = [
     "events:publish",
     "events:read",
     "payloads:read",
@@ -61,6 +63,7 @@ const SCOPES: [&str; 8] = [
     "deliveries:read",
     "deliveries:write",
     "bodies:read",
+    "payloads:purge",
 ];
 
 /// Messages as the bytes that they are.

@@ -50,7 +50,7 @@ async fn foreign_ids_answer_as_missing_ones_do_byte_for_byte(engine: Engine) {
     for (subscription, delivery, event) in ids {
         for number in 0..METHODS {
             let id = match number {
-                0 => event,
+                0 | 16 => event,
                 1..=3 => delivery,
                 _ => subscription,
             };
@@ -66,7 +66,7 @@ async fn foreign_ids_answer_as_missing_ones_do_byte_for_byte(engine: Engine) {
     assert_eq!(untouched, subscribed.subscription);
 }
 
-const METHODS: u8 = 16;
+const METHODS: u8 = 17;
 
 /// One of the methods that take an id.
 async fn call(caller: &Organization, number: u8, id: &str) -> Result<(), Status> {
@@ -131,7 +131,8 @@ async fn call(caller: &Organization, number: u8, id: &str) -> Result<(), Status>
             };
             caller.subscriptions().delete_subscription(request).await.map(drop)
         }
-        _ => caller.delete(id).await,
+        15 => caller.delete(id).await,
+        _ => caller.purge(id).await.map(drop),
     }
 }
 

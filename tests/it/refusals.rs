@@ -163,6 +163,7 @@ async fn what_just_keeps_the_limits_of_a_subscription_is_stored_as_it_is(engine:
                 .attempt_timeout
                 .or_else(|| Some(duration(Duration::from_secs(15)))),
             max_in_flight: subscription.max_in_flight.max(16),
+            payload_mode: pb::subscription::PayloadMode::Full.into(),
             state: pb::subscription::State::Active.into(),
             create_time: stored.create_time,
             update_time: stored.update_time,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::AbsentPayload;
+use super::IdOnlyBody;
 use super::PayloadShape;
 use crate::domain::time_format::TimeFormat;
 
@@ -49,6 +50,8 @@ pub(super) struct BodyTable {
     pub(super) payload: PayloadShape,
     #[serde(default)]
     pub(super) absent_payload: AbsentPayload,
+    #[serde(default)]
+    pub(super) id_only: IdOnlyBody,
     pub(super) organization_code_key: Option<String>,
 }
 

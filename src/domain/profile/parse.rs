@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::AbsentPayload;
 use super::BodyKind;
 use super::BodyRule;
+use super::IdOnlyBody;
 use super::Member;
 use super::PayloadShape;
 use super::Ping;
@@ -147,6 +148,7 @@ fn body(table: &BodyTable) -> Result<BodyRule, Wrong> {
             BodyKind::Payload
         }
     };
+    check_id_only(table, &kind)?;
     if table.organization_code_key.is_some() {
         let (object, taken) = match &kind {
             BodyKind::Payload => (table.payload == PayloadShape::Object, false),
@@ -168,8 +170,28 @@ fn body(table: &BodyTable) -> Result<BodyRule, Wrong> {
         kind,
         payload: table.payload,
         absent_payload: table.absent_payload,
+        id_only: table.id_only,
         organization_code: table.organization_code_key.as_deref().map(Member::new),
     })
+}
+
+/// A receiver that gets no payload gets the id, by which it can ask for the rest.
+fn check_id_only(table: &BodyTable, kind: &BodyKind) -> Result<(), Wrong> {
+    let key = "body.id_only";
+    let fields = match (table.id_only, kind) {
+        (IdOnlyBody::Refuse, _) | (IdOnlyBody::Id, BodyKind::Envelope(_)) => return Ok(()),
+        (IdOnlyBody::Absent | IdOnlyBody::Id, BodyKind::Payload) => {
+            return wrong(key, "a body of kind \"payload\" is nothing without it: \"refuse\"");
+        }
+        (IdOnlyBody::Absent, BodyKind::Envelope(fields)) => fields,
+    };
+    if table.absent_payload == AbsentPayload::Refuse {
+        return wrong(key, "\"absent\" needs body.absent_payload \"omit\" or \"null\"");
+    }
+    if !fields.iter().any(|(_, source)| *source == Source::EventId) {
+        return wrong(key, "\"absent\" needs event.id among body.fields");
+    }
+    Ok(())
 }
 
 fn envelope(table: &BodyTable) -> Result<Vec<(Member, Source)>, Wrong> {

@@ -30,6 +30,7 @@ fn event(event_type: &str, payload: Payload) -> Event {
         attributes: [].into(),
         subject: String::new(),
         trace: TraceContext::default(),
+        purge_time: None,
     };
     Event { summary, payload }
 }
@@ -53,6 +54,7 @@ fn subscription(profile: &str) -> SubscriptionSpec {
         attempt_timeout: Duration::from_secs(15),
         max_in_flight: 16,
         tls: ReceiverTls::default(),
+        payload_mode: PayloadMode::Full,
     }
 }
 
@@ -138,6 +140,72 @@ fn only_standard_sends_json_that_is_no_object_and_raw_bytes() {
     let sent = rendered(&subscription("standard"), &raw, &[]).expect("raw");
     assert_eq!(sent.body, &b"\xff,1\r\n"[..]);
     assert_eq!(header(&sent, "content-type"), Some("text/csv; charset=utf-8"));
+}
+
+fn shown_as(profile: &str, payload_mode: PayloadMode) -> SubscriptionSpec {
+    SubscriptionSpec { payload_mode, ..subscription(profile) }
+}
+
+fn masking(profile: &str, pointers: &[&str]) -> SubscriptionSpec {
+    let pointers = pointers.iter().map(|text| JsonPointer::parse(text).expect("a pointer"));
+    shown_as(profile, PayloadMode::Masked(pointers.collect()))
+}
+
+#[test]
+fn a_receiver_of_ids_gets_the_same_whatever_the_payload() {
+    let payloads = [
+        Payload::None,
+        json(r#"{"name":"Robin"}"#),
+        json("[7]"),
+        Payload::Raw(Bytes::from_static(b"Robin")),
+    ];
+    for payload in payloads {
+        let event = event("a.b", payload);
+        let sent = rendered(&shown_as("standard", PayloadMode::IdOnly), &event, &[]).expect("fits");
+        assert_eq!(
+            sent.body,
+            r#"{"type":"a.b","timestamp":"2026-03-04T15:20:31.412345Z","data":{"id":"order:17"}}"#
+        );
+        assert_eq!(header(&sent, "content-type"), Some("application/json"));
+        let body = body_of(&shown_as("hapihub", PayloadMode::IdOnly), &event);
+        assert_eq!(body.as_deref(), Ok(r#"{"id":"order:17","event":"a.b"}"#));
+        for profile in ["telegramd", "azodha", "meetinglawyers"] {
+            let body = body_of(&shown_as(profile, PayloadMode::IdOnly), &event);
+            assert_eq!(body, Err(NotSendable::IdOnlyUnsupported), "{profile}");
+        }
+    }
+}
+
+#[test]
+fn what_is_masked_is_null_in_every_profile_and_in_what_is_signed() {
+    let payload = "{ \"n\":1.0,\"patient\":{ \"name\" : \"Robin\", \"age\":7 } }";
+    let masked = "{ \"n\":1.0,\"patient\":{ \"name\" : null, \"age\":7 } }";
+    for profile in ["standard", "telegramd", "azodha", "meetinglawyers", "hapihub"] {
+        let spec = masking(profile, &["/patient/name", "/absent"]);
+        let body = body_of(&spec, &event("t", json(payload)));
+        let expected = body_of(&subscription(profile), &event("t", json(masked)));
+        assert_eq!(body, expected, "{profile}");
+    }
+    let spec = SubscriptionSpec { signing_enabled: true, ..masking("azodha", &["/patient/name"]) };
+    let plain = SubscriptionSpec { signing_enabled: true, ..subscription("azodha") };
+    let keys = [SigningKey::new(b"az-test-secret")];
+    let sent = rendered(&spec, &event("t", json(payload)), &keys).expect("fits");
+    let same = rendered(&plain, &event("t", json(masked)), &keys).expect("fits");
+    assert_eq!(header(&sent, "x-azodha-signature"), header(&same, "x-azodha-signature"));
+}
+
+#[test]
+fn what_cannot_be_masked_is_not_sent() {
+    let spec = masking("standard", &["/name"]);
+    for payload in [Payload::Raw(Bytes::from_static(b"{\"name\":1}")), json("{\"name\":1")] {
+        assert_eq!(body_of(&spec, &event("t", payload)), Err(NotSendable::NotMaskable));
+    }
+    let nothing = body_of(&spec, &event("t", Payload::None)).expect("nothing is masked");
+    assert!(nothing.ends_with(r#""data":null}"#), "{nothing}");
+    // Nothing is copied where nothing is hidden.
+    let event = event("t", json(r#"{"a":1}"#));
+    let sent = rendered(&masking("telegramd", &["/b"]), &event, &[]).expect("an object");
+    assert_eq!(sent.body.as_ptr(), event.payload.bytes().as_ptr());
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn what_is_left_out_gets_its_default() {
     assert_eq!(spec.retry_waits, DEFAULT_WAITS);
     assert_eq!(spec.attempt_timeout, Duration::from_secs(15));
     assert_eq!((spec.max_in_flight, spec.account), (16, None));
+    assert_eq!(spec.payload_mode, PayloadMode::Full);
 }
 
 #[test]
@@ -60,9 +61,12 @@ fn what_is_given_is_kept() {
         input.retry_waits = Some(secs(&[86_400; 8]));
         input.attempt_timeout = Some(Duration::from_secs(30));
         input.max_in_flight = 256;
+        input.payload_mode = PayloadModeKind::Masked;
+        input.masked_pointers = vec!["/patient/name".to_owned()];
         profile.service_patterns = true;
     });
     let spec = spec.expect("valid");
+    assert_eq!(spec.payload_mode.pointers(), ["/patient/name"]);
     assert_eq!(spec.account, Some(AccountId::stored("ward-3")));
     assert_eq!(spec.headers, map("api-key", "stored"));
     assert_eq!(spec.retry_waits.len(), 8);

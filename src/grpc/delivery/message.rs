@@ -29,6 +29,7 @@ pub(super) fn delivery_message(ids: &IdCodec, delivery: Delivery) -> pb::Deliver
         update_time: Some(time::to_timestamp(delivery.update_time)),
         end_time: delivery.end_time.map(time::to_timestamp),
         expire_time: event.expire_time.map(time::to_timestamp),
+        payload_purge_time: event.purge_time.map(time::to_timestamp),
     }
 }
 

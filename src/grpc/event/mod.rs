@@ -1,6 +1,7 @@
 //! `EventService`: takes events in and shows what was taken in.
 
 mod publish;
+mod purge;
 
 use std::sync::Arc;
 
@@ -33,7 +34,8 @@ impl EventService for Events {
         request: Request<pb::GetEventRequest>,
     ) -> Result<Response<pb::GetEventResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::EventsRead, &request.organization_id)?;
+        let organization =
+            access::organization(&extensions, Scope::EventsRead, &request.organization_id)?;
         if request.include_payload {
             access::scope(&extensions, Scope::PayloadsRead)?;
         }
@@ -49,12 +51,33 @@ impl EventService for Events {
         request: Request<pb::ListEventsRequest>,
     ) -> Result<Response<pb::ListEventsResponse>, Status> {
         let (_, extensions, mut request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::EventsRead, &request.organization_id)?;
+        let organization =
+            access::organization(&extensions, Scope::EventsRead, &request.organization_id)?;
         if request.include_payload {
             access::scope(&extensions, Scope::PayloadsRead)?;
         }
         let page = Page::read(&mut request, "ListEvents", self.0.store.page_key())?;
         self.list(&organization, request, page).await.map(Response::new)
+    }
+
+    async fn purge_event(
+        &self,
+        request: Request<pb::PurgeEventRequest>,
+    ) -> Result<Response<pb::PurgeEventResponse>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        let scope = Scope::PayloadsPurge;
+        let organization = access::organization(&extensions, scope, &request.organization_id)?;
+        purge::event(&self.0, &organization, &request).await.map(Response::new)
+    }
+
+    async fn purge_subject(
+        &self,
+        request: Request<pb::PurgeSubjectRequest>,
+    ) -> Result<Response<pb::PurgeSubjectResponse>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        let scope = Scope::PayloadsPurge;
+        let organization = access::organization(&extensions, scope, &request.organization_id)?;
+        purge::subject(&self.0, &organization, request).await.map(Response::new)
     }
 }
 
@@ -124,6 +147,7 @@ fn message(event: Event, with_payload: bool) -> Result<pb::Event, Status> {
         subject: summary.subject,
         expire_time: summary.expire_time.map(time::to_timestamp),
         publish_time: Some(time::to_timestamp(summary.publish_time)),
+        payload_purge_time: summary.purge_time.map(time::to_timestamp),
         payload,
     })
 }

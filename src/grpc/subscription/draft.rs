@@ -9,6 +9,7 @@ use tonic::Status;
 use super::profile;
 use crate::domain::id::{AccountId, OrganizationId};
 use crate::domain::invalid::InvalidField;
+use crate::domain::payload_mode::PayloadModeKind;
 use crate::domain::profile::{DEFAULT_PROFILE, Profile};
 use crate::domain::receiver_tls::{SentKey, TlsInput};
 use crate::domain::subscription::SubscriptionSpec;
@@ -48,6 +49,8 @@ impl Draft {
             attempt_timeout: attempt_timeout(sent.attempt_timeout)?,
             max_in_flight: sent.max_in_flight,
             tls: tls(sent.tls),
+            payload_mode: payload_mode(sent.payload_mode)?,
+            masked_pointers: sent.masked_pointers,
         };
         Ok(Draft { profile: sent.profile, input })
     }
@@ -67,6 +70,8 @@ impl Draft {
             attempt_timeout: Some(spec.attempt_timeout),
             max_in_flight: spec.max_in_flight,
             tls: spec.tls.to_input(),
+            payload_mode: spec.payload_mode.kind(),
+            masked_pointers: spec.payload_mode.pointers(),
         };
         Draft { profile: spec.profile, input }
     }
@@ -97,6 +102,8 @@ impl Draft {
                 }
                 Field::MaxInFlight => input.max_in_flight = sent.max_in_flight,
                 Field::Tls => input.tls = tls(sent.tls.clone()),
+                Field::PayloadMode => input.payload_mode = payload_mode(sent.payload_mode)?,
+                Field::MaskedPointers => input.masked_pointers.clone_from(&sent.masked_pointers),
             }
         }
         Ok(())
@@ -157,6 +164,22 @@ fn tls(sent: Option<pb::ReceiverTls>) -> TlsInput {
         client_certificate: sent.client_certificate,
         client_private_key: SentKey(sent.client_private_key),
         certificate_authorities: sent.certificate_authorities,
+    }
+}
+
+fn payload_mode(sent: i32) -> Result<PayloadModeKind, InvalidField> {
+    match pb::subscription::PayloadMode::try_from(sent) {
+        Ok(pb::subscription::PayloadMode::Unspecified | pb::subscription::PayloadMode::Full) => {
+            Ok(PayloadModeKind::Full)
+        }
+        Ok(pb::subscription::PayloadMode::IdOnly) => Ok(PayloadModeKind::IdOnly),
+        Ok(pb::subscription::PayloadMode::Masked) => Ok(PayloadModeKind::Masked),
+        // Read as anything else it might show what its owner wants hidden.
+        Err(_) => {
+            let why = "a payload mode of this version, or nothing";
+            let invalid = InvalidField::new("payload_mode", "INVALID_PAYLOAD_MODE", why);
+            Err(invalid.within(PARENT))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::domain::headers::hidden;
 use crate::domain::id::{AccountId, IdCodec};
 use crate::domain::page::etag;
+use crate::domain::payload_mode::PayloadModeKind;
 use crate::domain::profile::Profile;
 use crate::domain::receiver_tls::ReceiverTls;
 use crate::domain::subscription::{
@@ -77,6 +78,8 @@ pub(super) fn spec_message(spec: &SubscriptionSpec) -> pb::Subscription {
         attempt_timeout: Some(time::to_duration(spec.attempt_timeout)),
         max_in_flight: spec.max_in_flight,
         tls: tls_message(&spec.tls),
+        payload_mode: payload_mode_message(spec.payload_mode.kind()).into(),
+        masked_pointers: spec.payload_mode.pointers(),
         ..pb::Subscription::default()
     }
 }
@@ -89,6 +92,14 @@ fn tls_message(tls: &ReceiverTls) -> Option<pb::ReceiverTls> {
         client_private_key: shown.client_private_key.0,
         certificate_authorities: shown.certificate_authorities,
     })
+}
+
+fn payload_mode_message(kind: PayloadModeKind) -> pb::subscription::PayloadMode {
+    match kind {
+        PayloadModeKind::Full => pb::subscription::PayloadMode::Full,
+        PayloadModeKind::IdOnly => pb::subscription::PayloadMode::IdOnly,
+        PayloadModeKind::Masked => pb::subscription::PayloadMode::Masked,
+    }
 }
 
 pub(super) fn state_message(state: SubscriptionState) -> pb::subscription::State {

@@ -15,6 +15,7 @@ pub(super) fn message(profile: &Profile) -> pb::Profile {
         signed_by_default: profile.signed_by_default(),
         success_statuses: success_statuses(profile),
         ping_supported: profile.ping().is_some(),
+        id_only_supported: profile.sends_ids_only(),
     }
 }
 

@@ -9,8 +9,10 @@ mod events;
 mod full_disk;
 mod lists;
 mod opening;
+mod organizations;
 #[path = "../../../tests/harness/postgres.rs"]
 mod postgres;
+mod purges;
 mod reference;
 mod requests;
 mod sealing;

@@ -228,7 +228,7 @@ async fn without_its_key_a_payload_is_told_to_be_gone(target: Target) {
     assert!(again.is_empty(), "not at once again");
     world.store.cancel_delivery(&acme(), delivery).await.expect("can be given up");
     let retry = world.store.retry_delivery(&acme(), delivery, None, |_| Vec::new()).await;
-    assert!(matches!(retry, Err(StoreError::WrongState(_))), "{retry:?}");
+    assert!(matches!(retry, Err(StoreError::Shredded)), "{retry:?}");
 
     // The organization may go on, with a new key; its old ids stay taken.
     let after = world.publish(&Draft { payload: robin(), ..Draft::to(&[]) }).await;

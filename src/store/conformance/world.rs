@@ -12,6 +12,7 @@ use crate::domain::event::{Event, EventSummary, Payload, TraceContext};
 use crate::domain::id::{
     AccountId, DeliveryKey, EventKey, KeyMaker, OrganizationId, SecretKey, SubscriptionKey,
 };
+use crate::domain::payload_mode::PayloadMode;
 use crate::domain::receiver_tls::ReceiverTls;
 use crate::domain::subscription::{Subscription, SubscriptionSpec, SubscriptionState};
 use crate::domain::timestamp::Timestamp;
@@ -110,6 +111,7 @@ impl World {
             attributes: BTreeMap::from([("k".into(), "v".into())]),
             subject: "patient-1".into(),
             trace: TraceContext::default(),
+            purge_time: None,
         };
         NewEventRow {
             event: Arc::new(Event { summary, payload: draft.payload.clone() }),
@@ -191,6 +193,7 @@ pub(super) fn spec() -> SubscriptionSpec {
         attempt_timeout: Duration::from_secs(15),
         max_in_flight: 16,
         tls: ReceiverTls::default(),
+        payload_mode: PayloadMode::Full,
     }
 }
 

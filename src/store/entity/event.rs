@@ -25,6 +25,7 @@ pub struct Model {
     pub traceparent: String,
     pub tracestate: String,
     pub targets: Vec<u8>,
+    pub purge_time: i64,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

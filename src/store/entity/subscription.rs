@@ -28,6 +28,8 @@ pub struct Model {
     pub create_time: i64,
     pub update_time: i64,
     pub deleted: bool,
+    pub payload_mode: i16,
+    pub masked_pointers: String,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

@@ -12,7 +12,14 @@ pub(super) struct Migrations;
 
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(M0001), Box::new(M0002), Box::new(M0003), Box::new(M0004), Box::new(M0005)]
+        vec![
+            Box::new(M0001),
+            Box::new(M0002),
+            Box::new(M0003),
+            Box::new(M0004),
+            Box::new(M0005),
+            Box::new(M0006),
+        ]
     }
 }
 
@@ -116,6 +123,27 @@ impl MigrationTrait for M0005 {
         let sql = match connection.get_database_backend() {
             DbBackend::Postgres => include_str!("postgres_0005.sql"),
             _ => include_str!("sqlite_0005.sql"),
+        };
+        connection.execute_unprepared(sql).await.map(drop)
+    }
+}
+
+/// How little is sent, and how long it is kept.
+struct M0006;
+
+impl MigrationName for M0006 {
+    fn name(&self) -> &'static str {
+        "m0006_least_data"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0006 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => include_str!("postgres_0006.sql"),
+            _ => include_str!("sqlite_0006.sql"),
         };
         connection.execute_unprepared(sql).await.map(drop)
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Statement};
 
 use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SecretKey, SubscriptionKey};
 use crate::keyring::{Column, DataKey, Digested, Locked, Place};
@@ -32,10 +32,6 @@ const SEAL_EVENT: &str = "
     UPDATE event SET payload = $1, attributes = $2, subject = $3, payload_key_id = $4,
         payload_version = $5
     WHERE key = $6 AND payload_version = 0 AND payload IS NOT NULL";
-/// Of one whose payload was purged.
-const SEAL_DETAILS: &str = "
-    UPDATE event SET attributes = $1, subject = $2, payload_key_id = $3, payload_version = $4
-    WHERE key = $5 AND payload_version = 0 AND payload IS NULL";
 
 const EVENT_KEYS: &str = "
     SELECT organization_id, event_id, content_hash, hash_key_id FROM event_key
@@ -43,7 +39,7 @@ const EVENT_KEYS: &str = "
     ORDER BY organization_id, event_id LIMIT $3";
 const SEAL_EVENT_KEY: &str = "
     UPDATE event_key SET content_hash = $1, hash_key_id = $2
-    WHERE organization_id = $3 AND event_id = $4 AND hash_key_id = 0";
+    WHERE organization_id = $3 AND event_id = $4 AND hash_key_id = 0 AND content_hash = $5";
 
 /// Bodies of failed attempts have at most 4 KiB.
 const ATTEMPTS: &str = "
@@ -54,7 +50,8 @@ const ATTEMPTS: &str = "
 const OWNER: &str = "SELECT organization_id FROM subscription WHERE key = $1";
 const SEAL_ATTEMPT: &str = "
     UPDATE attempt SET response_body = $1, response_key_id = $2, response_version = $3
-    WHERE subscription_key = $4 AND event_key = $5 AND number = $6 AND response_version = 0";
+    WHERE subscription_key = $4 AND event_key = $5 AND number = $6 AND response_version = 0
+      AND length(response_body) > 0";
 
 const SECRETS: &str = "
     SELECT s.key, s.subscription_key, s.secret, o.organization_id
@@ -113,19 +110,19 @@ impl Store {
         }
     }
 
-    /// What seals an event; `None` where there is nothing to be sealed.
+    /// What seals an event; `None` where there is nothing to be sealed, as in one that was
+    /// purged.
     async fn sealed_event(
         &self,
         key: i64,
         row: &QueryResult,
     ) -> Result<Option<Statement>, StoreError> {
         let organization = organization(row)?;
-        let payload: Option<Vec<u8>> = column(row, "payload")?;
+        let Some(payload): Option<Vec<u8>> = column(row, "payload")? else { return Ok(None) };
         let has_payload = column::<i16>(row, "payload_kind")? != PAYLOAD_NONE;
         let attributes: String = column(row, "attributes")?;
         let subject: String = column(row, "subject")?;
-        let empty = attributes.is_empty() && subject.is_empty();
-        if empty && (!has_payload || payload.is_none()) {
+        if attributes.is_empty() && subject.is_empty() && !has_payload {
             return Ok(None);
         }
         let sealing = self.key_of(&organization).await?;
@@ -133,22 +130,19 @@ impl Store {
         let place = |column| Place::keyed(column, &organization, [key]);
         let details = place(Column::EventDetails);
         let details = seal_details(&sealing, &details, &subject, &map(&attributes)?);
-        let more: [Value; 5] = [
+        let payload = if has_payload {
+            sealing.seal(&place(Column::EventPayload), &payload)
+        } else {
+            payload
+        };
+        let values = vec![
+            payload.into(),
             details.into(),
             subject_digest(&sealing, &subject).into(),
             form.key_id.into(),
             form.version.into(),
             key.into(),
         ];
-        let Some(payload) = payload else {
-            return Ok(Some(self.statement(SEAL_DETAILS, more.into())));
-        };
-        let payload = if has_payload {
-            sealing.seal(&place(Column::EventPayload), &payload)
-        } else {
-            payload
-        };
-        let values = [Value::from(payload)].into_iter().chain(more).collect();
         Ok(Some(self.statement(SEAL_EVENT, values)))
     }
 
@@ -174,6 +168,7 @@ impl Store {
                     sealing.id().into(),
                     column::<String>(row, "organization_id")?.into(),
                     column::<String>(row, "event_id")?.into(),
+                    hash.into(),
                 ];
                 writes.push(self.statement(SEAL_EVENT_KEY, values));
             }

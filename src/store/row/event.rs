@@ -229,6 +229,7 @@ pub(in crate::store) fn event(
         bytes => bytes.unwrap_or_default(),
     };
     let payload = match row.payload_kind {
+        _ if row.purge_time != 0 => Payload::None,
         PAYLOAD_NONE => Payload::None,
         PAYLOAD_JSON => Payload::Json(bytes.into()),
         PAYLOAD_RAW => Payload::Raw(bytes.into()),
@@ -262,6 +263,7 @@ pub(in crate::store) fn event(
         attributes,
         subject,
         trace: TraceContext { traceparent: row.traceparent, tracestate: row.tracestate },
+        purge_time: optional_time(row.purge_time),
     };
     Ok(Event { summary, payload })
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{account, map, map_text, optional_account, optional_time};
 use crate::domain::id::{OrganizationId, SecretKey, SubscriptionKey};
+use crate::domain::payload_mode::{PayloadMode, PayloadModeKind};
 use crate::domain::receiver_tls::{ClientCertificate, PrivateKey, ReceiverTls};
 use crate::domain::subscription::{
     SigningSecret, Subscription, SubscriptionSpec, SubscriptionState,
@@ -44,6 +45,7 @@ pub(in crate::store) fn subscription(
         ),
         max_in_flight: number(found.max_in_flight, "max_in_flight")?,
         tls,
+        payload_mode: payload_mode(found.payload_mode, &found.masked_pointers)?,
     };
     Ok(Subscription {
         key: SubscriptionKey(key),
@@ -99,6 +101,28 @@ pub(in crate::store) fn subscription_model(
         create_time: subscription.create_time.0,
         update_time: subscription.update_time.0,
         deleted: false,
+        payload_mode: spec.payload_mode.kind() as i16,
+        masked_pointers: pointers_text(&spec.payload_mode),
+    }
+}
+
+/// One that cannot be read is an error: nothing is sent, rather than too much.
+fn payload_mode(kind: i16, pointers: &str) -> Result<PayloadMode, StoreError> {
+    let kind = PayloadModeKind::stored(kind).ok_or(StoreError::Corrupt("payload_mode"))?;
+    let pointers: Vec<String> = match pointers {
+        "" => Vec::new(),
+        text => serde_json::from_str(text).map_err(|_| StoreError::Corrupt("masked_pointers"))?,
+    };
+    let mode = PayloadMode::check(kind, &pointers);
+    mode.map_err(|_| StoreError::Corrupt("masked_pointers"))
+}
+
+fn pointers_text(mode: &PayloadMode) -> String {
+    match mode {
+        PayloadMode::Full | PayloadMode::IdOnly => String::new(),
+        PayloadMode::Masked(_) => {
+            serde_json::to_string(&mode.pointers()).expect("strings are JSON")
+        }
     }
 }
 

@@ -90,6 +90,9 @@ fn keys_that_contradict_each_other_are_refused_by_name() {
         ),
         (AZODHA, "[body]", "[headers]\nHost = \"a\"\n[body]", "headers.Host"),
         (AZODHA, "[body]", "[headers]\na = \"1\"\nA = \"2\"\n[body]", "headers"),
+        (AZODHA, "kind = \"payload\"", "kind = \"payload\"\nid_only = \"id\"", "body.id_only"),
+        (HAPIHUB, "absent_payload = \"omit\"", "", "body.id_only"),
+        (HAPIHUB, "[\"id\", \"event.id\"], ", "", "body.id_only"),
         (HAPIHUB, "[200]", "[]", "success.statuses"),
         (HAPIHUB, "[200]", "[200, 404]", "success.statuses"),
     ] {

@@ -1,0 +1,108 @@
+//! Takes away what is over, once a minute: what events carry, then all that is known of them.
+//!
+//! A task of its own: replicas are watched meanwhile. It goes in small portions, each in one
+//! transaction, and rests after each for as long as it took, so that commits and
+//! settlements have at least half of the database.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::id::OrganizationId;
+use crate::domain::retention::Stage;
+use crate::metrics::Metrics;
+use crate::store::{Purged, Store, StoreError};
+
+/// How often it is looked what is over.
+const EVERY: Duration = Duration::from_mins(1);
+/// Events of one portion.
+const PORTION: u32 = 1000;
+/// The same on SQLite, where everybody who writes waits for it.
+const PORTION_SQLITE: u32 = 100;
+
+/// What the purge works with.
+#[derive(Clone, Debug)]
+pub struct Purge {
+    /// What it purges; not over the connections of commits and settlements.
+    pub store: Store,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+/// Which events a portion is taken from.
+enum Place {
+    /// Those that nobody has looked at; of all organizations without times of their own, or
+    /// of one.
+    Cursor(Option<OrganizationId>),
+    /// Those of one organization that were passed.
+    Passed(OrganizationId),
+}
+
+impl Purge {
+    /// Works until `stop`. Never fails: what could not be done is tried again.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut rhythm = tokio::time::interval(EVERY);
+        rhythm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = rhythm.tick() => {}
+            }
+            if let Err(error) = self.round(&stop).await {
+                tracing::warn!(%error, "cannot purge what is over; trying again in a minute");
+            }
+        }
+    }
+
+    async fn round(&self, stop: &CancellationToken) -> Result<(), StoreError> {
+        let mut late = Duration::ZERO;
+        for stage in Stage::ALL {
+            let own = self.store.retention_settings().await?.own;
+            let mut places: Vec<Place> =
+                own.into_keys().map(|one| Place::Cursor(Some(one))).collect();
+            places.push(Place::Cursor(None));
+            places.extend(self.store.purge_waiting(stage).await?.into_iter().map(Place::Passed));
+            let mut events = 0;
+            for place in &places {
+                let purged = self.drain(stage, place, stop).await?;
+                events += purged.events;
+                late = late.max(purged.late);
+            }
+            if 0 < events {
+                self.store.truncate_log().await?;
+            }
+        }
+        self.metrics.purge_late(late);
+        Ok(())
+    }
+
+    /// Takes portions until nothing is left there, or until `stop`. Tells what they were
+    /// together.
+    async fn drain(
+        &self,
+        stage: Stage,
+        place: &Place,
+        stop: &CancellationToken,
+    ) -> Result<Purged, StoreError> {
+        let limit = if self.store.is_shared() { PORTION } else { PORTION_SQLITE };
+        let mut all = Purged::default();
+        loop {
+            let began = Instant::now();
+            let portion = match place {
+                Place::Cursor(organization) => {
+                    self.store.purge_passing(organization.as_ref(), stage, limit).await?
+                }
+                Place::Passed(organization) => {
+                    self.store.purge_again(organization, stage, limit).await?
+                }
+            };
+            self.metrics.purged(stage, portion.events);
+            all.events += portion.events;
+            all.late = all.late.max(portion.late);
+            if !portion.more || stop.is_cancelled() {
+                return Ok(all);
+            }
+            tokio::time::sleep(began.elapsed()).await;
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Purging on demand: what events carry goes at once, and nothing more is sent of it.
+//!
+//! An event's row and its attempts stay; its payload, its attributes, its subject and what
+//! receivers answered do not. Open deliveries of it are cancelled in the same transaction,
+//! so that nobody claims, retries or takes over what has nothing to send.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, Value};
+
+use super::engine::column;
+use super::link::Transaction;
+use super::standing::{STORED, Stored, Trace, deliveries};
+use super::{Store, StoreError};
+use crate::domain::delivery::DeliveryState;
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
+use crate::domain::retention::Stage;
+use crate::domain::timestamp::Timestamp;
+
+/// Events that one look of a purge by subject goes through, and how many looks one call takes.
+const CHUNK: usize = 1000;
+const CHUNKS: usize = 20;
+/// A request that was under way during the purge has recorded by then what it was answered:
+/// it takes 30 seconds at most.
+const LATE: Duration = Duration::from_mins(2);
+
+/// What a call of a purge by subject has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubjectPurge {
+    /// Events that carry nothing any more.
+    pub purged: u64,
+    /// Where to go on; `None`: that was all.
+    pub next: Option<EventKey>,
+}
+
+/// Takes deliveries of one event out of line, whoever holds them.
+const LEAVE_POSTGRES: &str = "
+    DELETE FROM due USING unnest($1::int8[], $2::int8[]) u (s, e)
+    WHERE due.subscription_key = u.s AND due.event_key = u.e
+      AND due.event_key >= $3 AND due.event_key <= $4
+    RETURNING due.subscription_key, due.event_key, due.owner, due.attempts";
+const LEAVE_SQLITE: &str = "
+    DELETE FROM due
+    WHERE subscription_key IN (SELECT value FROM json_each($1)) AND event_key = $2
+    RETURNING subscription_key, event_key, owner, attempts";
+
+const FORGET_BODIES_POSTGRES: &str = r"
+    UPDATE attempt SET response_body = '\x'::bytea FROM unnest($1::int8[], $2::int8[]) u (s, e)
+    WHERE attempt.subscription_key = u.s AND attempt.event_key = u.e
+      AND attempt.event_key >= $3 AND attempt.event_key <= $4
+      AND length(attempt.response_body) > 0";
+const FORGET_BODIES_SQLITE: &str = "
+    UPDATE attempt SET response_body = x''
+    WHERE subscription_key IN (SELECT value FROM json_each($1)) AND event_key = $2
+      AND length(response_body) > 0";
+
+impl Store {
+    /// Purges one event. Gives it as it is then; one that was purged before stays so.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`].
+    pub async fn purge_event(
+        &self,
+        organization: &OrganizationId,
+        id: &str,
+    ) -> Result<Event, StoreError> {
+        let key = self.event_key_of(organization, id).await?;
+        let transaction = self.begin().await?;
+        let purged = self.purge_now(&transaction, organization, &[key]).await?;
+        purged.ok_or(StoreError::NotFound)?;
+        transaction.commit().await?;
+        self.truncate_log().await?;
+        self.event_by_id(organization, id, false).await
+    }
+
+    /// Purges the organization's events about `subject`, newest first, from below `before`.
+    /// Looks at 20,000 events at most; what is published meanwhile is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: some may be purged; asking again is safe.
+    pub async fn purge_subject(
+        &self,
+        organization: &OrganizationId,
+        subject: &str,
+        before: Option<EventKey>,
+    ) -> Result<SubjectPurge, StoreError> {
+        let floor = self.oldest_unpurged(organization).await?;
+        // As it is, or as it stands in the rows of sealed events.
+        let marks = self.subject_marks(organization, subject).await?;
+        let places: Vec<String> = (4..4 + marks.len()).map(|place| format!("${place}")).collect();
+        let places = places.join(", ");
+        let mut below = before.unwrap_or(EventKey(i64::MAX));
+        let mut purged = 0;
+        let mut next = None;
+        for _ in 0..CHUNKS {
+            // Purged ones have no subject any more.
+            let sql = format!(
+                "SELECT key, subject IN ({places}) AS about FROM event
+                 WHERE organization_id = $1 AND key < $2 AND key >= $3
+                 ORDER BY key DESC LIMIT {CHUNK}"
+            );
+            let mut values: Vec<Value> =
+                vec![organization.as_str().into(), below.0.into(), floor.0.into()];
+            values.extend(marks.iter().map(|mark| Value::from(mark.as_str())));
+            let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
+            let mut about = Vec::new();
+            for found in &rows {
+                below = EventKey(column(found, "key")?);
+                if column(found, "about")? {
+                    about.push(below);
+                }
+            }
+            if !about.is_empty() {
+                let transaction = self.begin().await?;
+                let there = self.purge_now(&transaction, organization, &about).await?;
+                purged += there.unwrap_or_default();
+                transaction.commit().await?;
+            }
+            next = (rows.len() == CHUNK).then_some(below);
+            if next.is_none() {
+                break;
+            }
+        }
+        if purged != 0 {
+            self.truncate_log().await?;
+        }
+        Ok(SubjectPurge { purged, next })
+    }
+
+    /// Purges events and cancels what is open of them. Tells how many were not purged yet;
+    /// `None` when none of them is there.
+    async fn purge_now(
+        &self,
+        transaction: &Transaction,
+        organization: &OrganizationId,
+        keys: &[EventKey],
+    ) -> Result<Option<u64>, StoreError> {
+        let (list, values) = self.among(1, keys.iter().map(|key| key.0));
+        let lock = if self.is_shared() { "FOR UPDATE" } else { "" };
+        let sql = format!(
+            "SELECT {STORED} FROM event WHERE organization_id = $1 AND key IN ({list})
+             ORDER BY key {lock}"
+        );
+        let mut all = vec![Value::from(organization.as_str())];
+        all.extend(values);
+        let rows = transaction.query_all_raw(self.statement(&sql, all)).await?;
+        let events = rows.iter().map(Stored::read).collect::<Result<Vec<_>, _>>()?;
+        if events.is_empty() {
+            return Ok(None);
+        }
+        let traces = self.cancel_open(transaction, organization, &events).await?;
+        let now = Timestamp(self.clock(transaction).await?);
+        // As if it had ended long ago, so that its turn is in a while.
+        let keep = self.retention(transaction).await?.of(Some(organization), Stage::Payload);
+        let since = now.minus(keep).plus(LATE);
+        let visits: Vec<_> = events.iter().map(|event| (event, since)).collect();
+        self.visit_again(transaction, Stage::Payload, &visits).await?;
+        let keys: Vec<EventKey> = events.iter().map(|event| event.key).collect();
+        self.erase(transaction, &keys, &traces).await.map(Some)
+    }
+
+    /// Cancels the open deliveries of these events, which are locked; tells how all of them
+    /// stood.
+    async fn cancel_open(
+        &self,
+        transaction: &Transaction,
+        organization: &OrganizationId,
+        events: &[Stored],
+    ) -> Result<Vec<Trace>, StoreError> {
+        let deliveries = deliveries(events);
+        // Taken out before they are looked at: a settlement that ends one now has its say.
+        let left =
+            self.over_deliveries(transaction, &deliveries, LEAVE_POSTGRES, LEAVE_SQLITE).await?;
+        let mut open = HashMap::with_capacity(left.len());
+        for found in &left {
+            let delivery = DeliveryKey {
+                event: EventKey(column(found, "event_key")?),
+                subscription: SubscriptionKey(column(found, "subscription_key")?),
+            };
+            let under_way = column::<i64>(found, "owner")? != 0;
+            let attempts: i16 = column(found, "attempts")?;
+            open.insert(delivery, attempts.saturating_add(under_way.into()));
+        }
+        let traces = self.traces(transaction, &deliveries).await?;
+        for trace in traces.iter().filter(|trace| trace.is_open()) {
+            // Under way for the first time, which no row tells: it has the next number.
+            open.entry(trace.delivery).or_insert_with(|| trace.number.saturating_add(1));
+        }
+        let now = self.clock(transaction).await?;
+        // The number of the last attempt that may have been made, as of every cancelled one.
+        let row = |(delivery, given_out): (DeliveryKey, i16)| -> Vec<Value> {
+            vec![
+                delivery.subscription.0.into(),
+                delivery.event.0.into(),
+                organization.as_str().into(),
+                (DeliveryState::Cancelled as i16).into(),
+                given_out.into(),
+                now.into(),
+            ]
+        };
+        self.insert_ended(transaction, open.into_iter().map(row).collect()).await?;
+        Ok(traces)
+    }
+
+    /// Takes away what the events carry, and what `traces` say that receivers answered.
+    /// Tells of how many events it was there.
+    pub(super) async fn erase(
+        &self,
+        transaction: &Transaction,
+        events: &[EventKey],
+        traces: &[Trace],
+    ) -> Result<u64, StoreError> {
+        let (list, values) = self.among(0, events.iter().map(|key| key.0));
+        let sql = format!(
+            "UPDATE event SET payload = NULL, attributes = '', subject = '', purge_time = {{now}}
+             WHERE key IN ({list}) AND purge_time = 0"
+        );
+        let erased = transaction.execute_raw(self.statement(&sql, values)).await?.rows_affected();
+        let answered = traces.iter().filter(|trace| trace.has_body);
+        let answered: Vec<DeliveryKey> = answered.map(|trace| trace.delivery).collect();
+        self.over_deliveries(transaction, &answered, FORGET_BODIES_POSTGRES, FORGET_BODIES_SQLITE)
+            .await?;
+        Ok(erased)
+    }
+
+    /// No event of the organization that is not purged has a smaller key.
+    async fn oldest_unpurged(&self, organization: &OrganizationId) -> Result<EventKey, StoreError> {
+        let sql = "SELECT min(event_key) AS waits,
+                (SELECT payload_key FROM retention WHERE organization_id IN ($1, '')
+                 ORDER BY organization_id DESC LIMIT 1) AS passed
+            FROM retention_visit WHERE stage = $2 AND organization_id = $1";
+        let values = vec![organization.as_str().into(), (Stage::Payload as i16).into()];
+        let found = self.read().query_one_raw(self.statement(sql, values)).await?;
+        let found = found.ok_or(StoreError::Corrupt("retention"))?;
+        let passed: i64 = column(&found, "passed")?;
+        let waits: Option<i64> = column(&found, "waits")?;
+        Ok(EventKey(waits.map_or(passed, |waits| waits.min(passed))))
+    }
+
+    /// On SQLite: leaves nothing of what was purged in the log beside the file, into which
+    /// it was written when it came. On PostgreSQL the log is the operator's.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: asking again is safe.
+    pub async fn truncate_log(&self) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            self.write().execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+        }
+        Ok(())
+    }
+}

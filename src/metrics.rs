@@ -107,6 +107,8 @@ struct Values {
     not_asked: AtomicU64,
     circuit_changes: [AtomicU64; CircuitChange::ALL.len()],
     events_purged: [AtomicU64; STAGES.len()],
+    refused_calls_counted: AtomicU64,
+    audit_write_failures: AtomicU64,
     routing_reloads: AtomicU64,
     routing_changes: AtomicU64,
     clock_skew_micros: AtomicI64,
@@ -269,6 +271,16 @@ impl Metrics {
     /// Endpoints that are left alone for a while.
     pub fn circuits_open(&self, count: usize) {
         set(&self.values().circuits_open, count as u64);
+    }
+
+    /// A refused call that is counted in the audit log, without an entry of its own.
+    pub fn refused_call_counted(&self) {
+        add(&self.values().refused_calls_counted, 1);
+    }
+
+    /// Audit entries of reads or refused calls could not be written.
+    pub fn audit_write_failed(&self) {
+        add(&self.values().audit_write_failures, 1);
     }
 
     /// Subscription changes were read from the database.

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 10] = [
     &["domain"],
     &["metrics", "trace", "keyring"],
     &["store", "egress"],
-    &["routing", "permits", "lease", "credentials"],
+    &["routing", "permits", "lease", "credentials", "audit"],
     &["intake", "dispatcher"],
     &["janitor"],
     &["grpc", "admin", "telemetry"],

@@ -174,6 +174,7 @@ fn event(mark: Mark, payload: String) -> Event {
         subject: String::new(),
         trace: TraceContext::default(),
         purge_time: None,
+        publisher: "".into(),
     };
     Event { summary, payload: Payload::Json(Bytes::from(payload)) }
 }

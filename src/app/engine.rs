@@ -152,7 +152,11 @@ impl Engine {
             routing: self.routing.clone(),
             metrics: metrics.clone(),
         };
-        let purge = Purge { store: self.store.for_callers(), metrics: metrics.clone() };
+        let purge = Purge {
+            store: self.store.for_callers(),
+            lease: self.lease.clone(),
+            metrics: metrics.clone(),
+        };
         let (lease, store) = (self.lease.clone(), self.store.clone());
         let keeping = [
             vital(lease::keep(lease, store, metrics.clone(), stop())),
@@ -212,7 +216,7 @@ impl Engine {
 
 /// Runs a task without which the service only seems to work. When it panics, the
 /// process ends: an orchestrator starts another, and others take over what it held.
-fn vital(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+pub(super) fn vital(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     let task = tokio::spawn(task);
     tokio::spawn(async move {
         if task.await.is_err_and(|error| error.is_panic()) {

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use super::engine::{Engine, Settings};
 use crate::domain::address::AddressPolicy;
+use crate::domain::audit::{Chain, NewAuditEntry};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::event::{NewEvent, Payload, TraceContext};
 use crate::domain::id::{DeliveryKey, KeyMaker, OrganizationId, SubscriptionKey};
@@ -53,7 +54,13 @@ fn event(organization: &OrganizationId) -> NewEvent {
         subject: String::new(),
         target: None,
         trace: TraceContext::default(),
+        publisher: "".into(),
     }
+}
+
+/// What the log says of whoever subscribes here.
+fn entry() -> NewAuditEntry {
+    NewAuditEntry::of_service(Chain::Deployment, "test")
 }
 
 fn new_subscription(
@@ -90,7 +97,11 @@ async fn a_refused_event_comes_again_and_is_settled() {
     let organization = OrganizationId::parse("clinic").expect("a name");
     let subscription = SubscriptionKey(engine.lease.next_key());
     let new = new_subscription(subscription, &organization, url);
-    engine.store.create_subscription(new, None, |_| Vec::new()).await.expect("it is valid");
+    engine
+        .store
+        .create_subscription(new, None, &entry(), |_| Vec::new())
+        .await
+        .expect("it is valid");
 
     let published = engine.intake.publish(vec![event(&organization)]).await.expect("stored");
     assert_eq!(published[0].delivery_count, 1);
@@ -136,7 +147,11 @@ async fn keys_go_on_where_they_ended_though_the_clock_was_set_back() {
     let made = KeyMaker::new(then).next(0, then);
     let url = "http://127.0.0.1:1/".to_owned();
     let new = new_subscription(SubscriptionKey(made), &organization, url);
-    first.store.create_subscription(new, None, |_| Vec::new()).await.expect("it is valid");
+    first
+        .store
+        .create_subscription(new, None, &entry(), |_| Vec::new())
+        .await
+        .expect("it is valid");
     first.stop(Duration::from_secs(5)).await;
 
     let second = engine(folder.path()).await;

@@ -17,9 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::engine::Engine;
 use crate::admin::{self, NotReady, Readiness};
+use crate::audit::Auditor;
 use crate::config::{Auth, Role, Settings};
 use crate::credentials::{Credentials, Issuers};
+use crate::domain::address::AddressPolicy;
 use crate::domain::catalog::Catalog;
+use crate::domain::profile::Profiles;
 use crate::domain::rate::Rate;
 use crate::egress::Egress;
 use crate::grpc;
@@ -33,6 +36,9 @@ const CALLS_GRACE: Duration = Duration::from_secs(5);
 /// behind an address that its caller has chosen.
 const PINGS_A_MINUTE: NonZeroU32 = NonZeroU32::new(10).expect("it is not zero");
 
+/// How long the last refused calls may take to be written.
+const AUDIT_GRACE: Duration = Duration::from_secs(2);
+
 /// A running service.
 pub struct App {
     engine: Engine,
@@ -43,8 +49,10 @@ pub struct App {
     admin_address: Option<SocketAddr>,
     grace: Duration,
     stop_calls: CancellationToken,
+    stop_auditing: CancellationToken,
     stop_watching: CancellationToken,
     calls: Option<JoinHandle<()>>,
+    auditing: JoinHandle<()>,
     watching: Vec<JoinHandle<()>>,
 }
 
@@ -99,18 +107,10 @@ impl App {
         let engine =
             Engine::start(store, Arc::clone(&profiles), egress, metrics.clone(), engine).await?;
         let draining = Arc::new(AtomicBool::new(false));
-        let context = grpc::Context {
-            store: engine.store.for_callers(),
-            intake: engine.intake.clone(),
-            routing: engine.routing.clone(),
-            lease: engine.lease.clone(),
-            circuits: engine.circuits.clone(),
-            pings: RateLimiter::new(Rate::per_minute(PINGS_A_MINUTE)),
-            profiles,
-            catalog: Catalog::built_in(),
-            policy,
-            limits: grpc::Limits { payload_bytes_max: settings.payload_bytes_max },
-        };
+        let (auditor, writer) = Auditor::new(engine.store.for_callers(), metrics.clone());
+        let stop_auditing = CancellationToken::new();
+        let limits = grpc::Limits { payload_bytes_max: settings.payload_bytes_max };
+        let context = context(&engine, auditor, profiles, policy, limits);
         let api_keys = if serves && settings.auth.api_keys {
             Some(Credentials::load(engine.store.clone()).await?)
         } else {
@@ -125,6 +125,8 @@ impl App {
             engine,
             grace: settings.grace,
             stop_calls: CancellationToken::new(),
+            auditing: engine::vital(writer.run(stop_auditing.clone())),
+            stop_auditing,
             stop_watching: CancellationToken::new(),
             calls: None,
             watching: Vec::new(),
@@ -166,6 +168,10 @@ impl App {
             && tokio::time::timeout(CALLS_GRACE, calls).await.is_err()
         {
             tracing::warn!("calls are still under way after five seconds");
+        }
+        self.stop_auditing.cancel();
+        if tokio::time::timeout(AUDIT_GRACE, self.auditing).await.is_err() {
+            tracing::warn!("audit entries of refused calls are lost: the database is away");
         }
         self.engine.stop(self.grace).await;
         self.stop_watching.cancel();
@@ -236,6 +242,29 @@ impl App {
                 }
             }));
         }
+    }
+}
+
+/// What the services work with.
+fn context(
+    engine: &Engine,
+    auditor: Auditor,
+    profiles: Arc<Profiles>,
+    policy: Arc<AddressPolicy>,
+    limits: grpc::Limits,
+) -> grpc::Context {
+    grpc::Context {
+        store: engine.store.for_callers(),
+        auditor,
+        intake: engine.intake.clone(),
+        routing: engine.routing.clone(),
+        lease: engine.lease.clone(),
+        circuits: engine.circuits.clone(),
+        pings: RateLimiter::new(Rate::per_minute(PINGS_A_MINUTE)),
+        profiles,
+        catalog: Catalog::built_in(),
+        policy,
+        limits,
     }
 }
 

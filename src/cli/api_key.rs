@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use crate::config::{self, DatabaseArguments, read_database};
 use crate::domain::api_key::{ApiKey, ApiKeySecret};
+use crate::domain::audit::NewAuditEntry;
 use crate::domain::id::{ApiKeyId, OrganizationId};
 use crate::domain::principal::Organizations;
 use crate::domain::scope::Scope;
@@ -77,11 +78,28 @@ async fn create(create: Create) -> Result<(), Failure> {
     let secret = ApiKeySecret::generate();
     let new = read(&create, &secret)?;
     let store = Store::visit(&read_database(&create.database)?).await?;
-    let token = secret.token(&store.ids().api_key(new.id));
-    let made = store.create_api_key(new).await;
+    let id = store.ids().api_key(new.id);
+    let token = secret.token(&id);
+    let entry = entry(&new, id);
+    let made = store.create_api_key(new, &entry).await;
     store.close().await;
     made?;
     Ok(super::say(&token)?)
+}
+
+/// The key is what it is about, and whose data it opens.
+fn entry(new: &NewApiKey, id: String) -> NewAuditEntry {
+    let mut entry = super::audit::entry("api-key create");
+    entry.object_ids.push(id);
+    match &new.organizations {
+        Organizations::All => entry.object_ids.push("*".to_owned()),
+        Organizations::Some(these) => {
+            entry.object_ids.extend(these.iter().map(|one| one.as_str().to_owned()));
+        }
+    }
+    let fields = ["label", "organizations", "scopes", "expire_time"];
+    entry.changed_fields = fields.map(str::to_owned).into();
+    entry
 }
 
 fn read(create: &Create, secret: &ApiKeySecret) -> anyhow::Result<NewApiKey> {
@@ -149,7 +167,7 @@ fn line(key: &ApiKey) -> String {
 }
 
 /// RFC 3339, UTC.
-fn written(time: Timestamp) -> String {
+pub(super) fn written(time: Timestamp) -> String {
     let mut json = Vec::new();
     TimeFormat::Rfc3339MillisZ.write(time, &mut json);
     String::from_utf8_lossy(&json).trim_matches('"').to_owned()
@@ -158,7 +176,12 @@ fn written(time: Timestamp) -> String {
 async fn revoke(revoke: Revoke) -> Result<(), Failure> {
     let store = Store::visit(&read_database(&revoke.database)?).await?;
     let revoked = match store.ids().parse_api_key(&revoke.id) {
-        Some(id) => store.revoke_api_key(id).await,
+        Some(id) => {
+            let mut entry = super::audit::entry("api-key revoke");
+            entry.object_ids.push(revoke.id.clone());
+            entry.changed_fields.push("revoke_time".to_owned());
+            store.revoke_api_key(id, &entry).await
+        }
         None => Err(StoreError::NotFound),
     };
     store.close().await;

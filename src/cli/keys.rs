@@ -58,7 +58,9 @@ async fn rotate(rotate: &Rotate) -> Result<(), Failure> {
         return Err(anyhow::anyhow!("no keys: say --encryption-keys-file, or its variable").into());
     };
     let store = Store::visit(&settings).await?;
-    let rekeyed = store.rekey().await;
+    let mut entry = super::audit::entry("keys rotate");
+    entry.changed_fields.push("data_keys".to_owned());
+    let rekeyed = store.rekey(&entry).await;
     store.close().await;
     let rekeyed = rekeyed?;
     super::say(&format!(
@@ -72,7 +74,10 @@ async fn shred(shred: &Shred) -> Result<(), Failure> {
     let settings = read_database(&shred.database)?;
     let organization = organization(&shred.organization)?;
     let store = Store::visit(&settings).await?;
-    let destroyed = store.shred(&organization).await;
+    let mut entry = super::audit::entry("keys shred");
+    entry.object_ids.push(organization.as_str().to_owned());
+    entry.changed_fields.push("data_keys".to_owned());
+    let destroyed = store.shred(&organization, &entry).await;
     store.close().await;
     let destroyed = destroyed?;
     super::say(&format!("{destroyed} data keys of {} destroyed", organization.as_str()))?;

@@ -1,6 +1,7 @@
 //! What a person does on a command line, and what they get to read.
 
 pub mod api_key;
+pub mod audit;
 pub mod demo;
 pub mod keys;
 pub mod listen;
@@ -44,6 +45,9 @@ enum Command {
     /// Make, list and revoke the keys that callers show
     #[command(subcommand)]
     ApiKey(api_key::Arguments),
+    /// Show the audit log, and check that nobody has changed it
+    #[command(subcommand)]
+    Audit(audit::Arguments),
     /// Show the main job at work: events in over gRPC, signed webhooks out
     Demo(demo::Arguments),
     /// Change what stored values are encrypted under
@@ -133,6 +137,7 @@ pub async fn run() -> ExitCode {
 async fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::ApiKey(arguments) => api_key::run(arguments).await,
+        Command::Audit(arguments) => audit::run(arguments).await,
         Command::Demo(arguments) => {
             if demo::demo(arguments).await? {
                 Ok(())

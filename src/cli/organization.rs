@@ -1,5 +1,5 @@
-//! `hookward organization`: deleting all that is known of one. It works on the database,
-//! beside the servers that use it, and no key of the API opens it.
+//! `hookward organization`: deleting all that is known of one but its audit log. It works on
+//! the database, beside the servers that use it, and no key of the API opens it.
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,11 @@ fn read(delete: &Delete) -> anyhow::Result<OrganizationId> {
 }
 
 async fn delete(store: &Store, organization: &OrganizationId) -> Result<(), Failure> {
-    let deletion = store.begin_deletion(organization).await?;
+    let mut entry = super::audit::entry("organization delete");
+    entry.object_ids.push(organization.as_str().to_owned());
+    let fields = ["subscriptions", "signing_secrets", "data_keys"];
+    entry.changed_fields = fields.map(str::to_owned).into();
+    let deletion = store.begin_deletion(organization, &entry).await?;
     let Deletion { api_keys, subscriptions, quiet_in, .. } = deletion;
     super::say(&format!("ended: {subscriptions} subscriptions, {api_keys} API keys"))?;
     let began = Instant::now();
@@ -73,7 +77,7 @@ async fn delete(store: &Store, organization: &OrganizationId) -> Result<(), Fail
         super::say(&format!("deleted: {rows} rows"))?;
     }
     store.end_deletion(organization).await?;
-    super::say("done: nothing of it is left")?;
+    super::say("done: nothing of it is left but its audit log")?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 
 use crate::config::{self, DatabaseArguments, read_database};
+use crate::domain::audit::NewAuditEntry;
 use crate::domain::id::OrganizationId;
 use crate::domain::retention::{Kept, METADATA_BOUNDS, PAYLOAD_BOUNDS, Retention};
 use crate::store::Store;
@@ -79,7 +80,11 @@ async fn set(set: &Set) -> Result<(), Failure> {
     let organization = set.organization.as_deref().map(organization).transpose()?;
     let kept = read(set)?;
     let store = Store::visit(&read_database(&set.database)?).await?;
-    let done = store.set_retention(organization.as_ref(), kept).await;
+    let mut entry = entry("retention set", organization.as_ref());
+    let times = [("payload", kept.payload), ("metadata", kept.metadata)];
+    let set = times.iter().filter(|(_, time)| time.is_some());
+    entry.changed_fields = set.map(|(name, _)| (*name).to_owned()).collect();
+    let done = store.set_retention(organization.as_ref(), kept, &entry).await;
     store.close().await;
     Ok(done?)
 }
@@ -87,9 +92,18 @@ async fn set(set: &Set) -> Result<(), Failure> {
 async fn clear(clear: &Clear) -> Result<(), Failure> {
     let organization = organization(&clear.organization)?;
     let store = Store::visit(&read_database(&clear.database)?).await?;
-    let done = store.clear_retention(&organization).await;
+    let mut entry = entry("retention clear", Some(&organization));
+    entry.changed_fields = ["payload", "metadata"].map(str::to_owned).into();
+    let done = store.clear_retention(&organization, &entry).await;
     store.close().await;
     Ok(done?)
+}
+
+/// About an organization, or everybody.
+fn entry(command: &str, organization: Option<&OrganizationId>) -> NewAuditEntry {
+    let mut entry = super::audit::entry(command);
+    entry.object_ids.push(organization.map_or("*", OrganizationId::as_str).to_owned());
+    entry
 }
 
 fn organization(name: &str) -> anyhow::Result<OrganizationId> {

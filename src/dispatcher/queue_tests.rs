@@ -29,6 +29,7 @@ pub(super) fn claim(organization: &str, endpoint: i64, event: i64) -> Claim {
         subject: String::new(),
         trace: TraceContext::default(),
         purge_time: None,
+        publisher: "".into(),
     };
     Claim {
         event: Arc::new(Event { summary, payload: Payload::Json(Bytes::new()) }),

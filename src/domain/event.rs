@@ -1,6 +1,7 @@
 //! One immutable fact that a service published.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -68,6 +69,8 @@ pub struct NewEvent {
     pub target: Option<SubscriptionKey>,
     /// The publisher's trace.
     pub trace: TraceContext,
+    /// Who publishes it: the name of a principal.
+    pub publisher: Arc<str>,
 }
 
 impl NewEvent {
@@ -131,4 +134,6 @@ pub struct EventSummary {
     pub trace: TraceContext,
     /// When the payload, the attributes and the subject were purged.
     pub purge_time: Option<Timestamp>,
+    /// Who published it: the name of a principal; empty when that was not recorded yet.
+    pub publisher: Arc<str>,
 }

@@ -93,6 +93,7 @@ impl EventInput {
             subject: self.subject,
             target: None,
             trace: parse_trace_context(&self.traceparent, &self.tracestate),
+            publisher: "".into(),
         })
     }
 }

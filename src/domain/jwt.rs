@@ -189,6 +189,8 @@ impl<'a> Token<'a> {
         let end = self.end(now)?;
         let subject = text_of(&self.claims, "sub")
             .filter(|subject| subject.len() <= SUBJECT_BYTES_MAX)
+            // It stands in the audit log and in events.
+            .filter(|subject| !subject.contains(char::is_control))
             .ok_or(TokenFault::Claim("sub"))?;
         let principal = Principal {
             name: format!("{} {subject}", rules.issuer),

@@ -5,6 +5,7 @@ pub mod address;
 pub mod api_key;
 pub mod attempt;
 pub mod attributes;
+pub mod audit;
 pub mod catalog;
 pub mod delivery;
 pub mod endpoint_url;

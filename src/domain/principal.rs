@@ -25,12 +25,22 @@ pub enum Organizations {
     Some(BTreeSet<OrganizationId>),
 }
 
+/// The name of whoever needs no credentials.
+const ANYONE: &str = "anyone";
+
 impl Principal {
     /// Whoever can reach a server without credentials.
     #[must_use]
     pub fn anyone() -> Self {
-        let name = "anyone".to_owned();
+        let name = ANYONE.to_owned();
         Principal { name, organizations: Organizations::All, scopes: Scopes::all() }
+    }
+
+    /// The id of what it showed: its name, which an API key's id is too, and which of a
+    /// certificate or a token is what it is known by. Empty: it need not show anything.
+    #[must_use]
+    pub fn credential_id(&self) -> &str {
+        if self.name == ANYONE { "" } else { &self.name }
     }
 
     /// Whether it may do this.

@@ -26,11 +26,13 @@ pub enum Scope {
     Admin,
     /// Erase what events carry, for good.
     PayloadsPurge,
+    /// See the audit log.
+    AuditRead,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Scope; 10] = [
+    pub const ALL: [Scope; 11] = [
         Scope::EventsPublish,
         Scope::EventsRead,
         Scope::PayloadsRead,
@@ -41,6 +43,7 @@ impl Scope {
         Scope::BodiesRead,
         Scope::Admin,
         Scope::PayloadsPurge,
+        Scope::AuditRead,
     ];
 
     /// As it is written.
@@ -57,6 +60,7 @@ impl Scope {
             Scope::BodiesRead => "bodies:read",
             Scope::Admin => "admin",
             Scope::PayloadsPurge => "payloads:purge",
+            Scope::AuditRead => "audit:read",
         }
     }
 

@@ -10,7 +10,9 @@ use tonic::Status;
 
 use super::connection::Peer;
 use super::status;
+use super::trail::Trail;
 use crate::credentials::{Certificates, Credentials, Issuers, Refused};
+use crate::domain::api_key::read_token;
 use crate::domain::id::OrganizationId;
 use crate::domain::jwt::TokenFault;
 use crate::domain::principal::Principal;
@@ -145,6 +147,15 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
+/// Characters of an API key's id.
+const KEY_ID_CHARS: usize = 17;
+
+/// The id of the API key that these headers show, whoever made it up. No secret.
+pub(super) fn presented(headers: &HeaderMap) -> Option<&str> {
+    let (id, _) = read_token(bearer(headers)?)?;
+    (id.len() == KEY_ID_CHARS && id.starts_with(API_KEY)).then_some(id)
+}
+
 /// The caller that the door has let in; methods find it in the request's extensions.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
@@ -175,9 +186,11 @@ pub(super) fn organization(
     organization_id: &str,
 ) -> Result<OrganizationId, Status> {
     let organization = OrganizationId::parse(organization_id)?;
-    self::scope(extensions, scope)?;
     let caller = caller(extensions)?;
-    if !caller.principal.acts_for(&organization) {
+    let acts_for = caller.principal.acts_for(&organization);
+    Trail::of(extensions, &[])?.organization(&organization, acts_for);
+    self::scope(extensions, scope)?;
+    if !acts_for {
         return Err(status::organization_denied());
     }
     // Publishing is counted by its events, at the intake.
@@ -201,4 +214,13 @@ pub(super) fn scope(extensions: &Extensions, scope: Scope) -> Result<(), Status>
     } else {
         Err(status::scope_missing(scope))
     }
+}
+
+/// Who publishes, as events say it.
+///
+/// # Errors
+///
+/// `INTERNAL` when a method is served without the door in front of it.
+pub(super) fn publisher(extensions: &Extensions) -> Result<Arc<str>, Status> {
+    Ok(caller(extensions)?.principal.name.as_str().into())
 }

@@ -3,18 +3,20 @@
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::access::{Access, Caller, Identity};
+use super::access::{Access, Caller, Identity, presented};
 use super::connection::Peer;
+use super::trail::Trail;
 use crate::permits::RateLimiter;
 
 /// Paths of health checks begin so: probes have no credentials.
-const HEALTH: &str = "/grpc.health.v1.";
+pub(super) const HEALTH: &str = "/grpc.health.v1.";
 
 /// Puts [`Door`] in front of the services.
 #[derive(Clone, Debug)]
@@ -65,7 +67,14 @@ where
                 introduce(&mut request, Caller { principal, limiter });
                 Box::pin(self.services.call(request))
             }
-            Identity::Refused(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
+            Identity::Refused(status) => {
+                if let Some(trail) = request.extensions().get::<Arc<Trail>>()
+                    && let Some(id) = presented(request.headers())
+                {
+                    trail.presented(id);
+                }
+                Box::pin(std::future::ready(Ok(status.into_http())))
+            }
             Identity::Asking(asking) => {
                 // The services that are ready are these; their copy may not be.
                 let copy = self.services.clone();
@@ -84,10 +93,14 @@ where
     }
 }
 
-/// Tells the services who is calling, and that its connection is no stranger's.
+/// Tells the services and the audit log who is calling, and that its connection is no
+/// stranger's.
 fn introduce(request: &mut Request<Body>, caller: Caller) {
     if let Some(peer) = request.extensions().get::<Peer>() {
         peer.acknowledge();
+    }
+    if let Some(trail) = request.extensions().get::<Arc<Trail>>() {
+        trail.principal(&caller.principal);
     }
     request.extensions_mut().insert(caller);
 }

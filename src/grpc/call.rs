@@ -34,7 +34,7 @@ const AHEAD_OF_TONIC: Duration = Duration::from_millis(5);
 /// Paths of our own services begin so.
 const OWN: &str = "/hookward.v1.";
 /// Name of a method that there is not: paths are the caller's text.
-const OTHER: &str = "_OTHER";
+pub(super) const OTHER: &str = "_OTHER";
 
 tokio::task_local! {
     static REQUEST_ID: String;
@@ -162,7 +162,7 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 
 /// Gives an error that tonic made before or instead of our code the form of ours. Ours
 /// all have details; tonic's have none.
-fn own_form(response: Response<Body>) -> Response<Body> {
+pub(super) fn own_form(response: Response<Body>) -> Response<Body> {
     let Some(error) = error(&response) else { return response };
     if !error.details().is_empty() {
         return response;
@@ -178,7 +178,7 @@ fn own_form(response: Response<Body>) -> Response<Body> {
 }
 
 /// The error in an answer. Unary errors have no body: they are in the headers.
-fn error(response: &Response<Body>) -> Option<Status> {
+pub(super) fn error(response: &Response<Body>) -> Option<Status> {
     Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
 }
 
@@ -235,7 +235,8 @@ fn is_server_fault(code: Code) -> bool {
     )
 }
 
-fn code_name(code: Code) -> &'static str {
+/// A code as gRPC itself names it.
+pub(super) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

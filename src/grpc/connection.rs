@@ -83,7 +83,7 @@ impl Incoming {
         };
         // It has ended already if that fails, as will be seen.
         let _ = stream.set_nodelay(true);
-        let peer = Peer { certified: None, stranger };
+        let peer = Peer { address, certified: None, stranger };
         let Some(tls) = &self.tls else {
             return Some(Connection { stream: Wire::Plain(stream), peer });
         };
@@ -123,11 +123,17 @@ async fn shake_hands(
 /// What is known of whoever is at the other end. Cloning shares it.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
+    address: SocketAddr,
     certified: Option<Arc<Principal>>,
     stranger: Option<Arc<Stranger>>,
 }
 
 impl Peer {
+    /// Where it is.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Who it is by its certificate.
     pub(super) fn certified(&self) -> Option<&Arc<Principal>> {
         self.certified.as_ref()

@@ -2,6 +2,7 @@
 
 use super::pb;
 use crate::domain::invalid::InvalidField;
+use crate::domain::subscription::SubscriptionSpec;
 
 /// A field of a subscription that an update may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,33 @@ const OUTPUT_ONLY: [&str; 8] = [
     "etag",
     "circuit",
 ];
+
+impl Field {
+    /// As the API names it.
+    pub(super) fn name(self) -> &'static str {
+        WRITABLE.iter().find(|(_, field)| *field == self).map_or("", |(name, _)| *name)
+    }
+
+    /// Whether it is another one in `new`.
+    pub(super) fn differs(self, old: &SubscriptionSpec, new: &SubscriptionSpec) -> bool {
+        match self {
+            Field::Name => old.name != new.name,
+            Field::Url => old.url != new.url,
+            Field::EventPatterns => old.event_patterns != new.event_patterns,
+            Field::Profile => old.profile != new.profile,
+            Field::SigningEnabled => old.signing_enabled != new.signing_enabled,
+            Field::Headers => old.headers != new.headers,
+            Field::Attributes => old.attributes != new.attributes,
+            Field::SendOrganizationCode => old.send_organization_code != new.send_organization_code,
+            Field::RetryPolicy => old.retry_waits != new.retry_waits,
+            Field::AttemptTimeout => old.attempt_timeout != new.attempt_timeout,
+            Field::MaxInFlight => old.max_in_flight != new.max_in_flight,
+            Field::Tls => old.tls != new.tls,
+            Field::PayloadMode => old.payload_mode.kind() != new.payload_mode.kind(),
+            Field::MaskedPointers => old.payload_mode.pointers() != new.payload_mode.pointers(),
+        }
+    }
+}
 
 /// The fields that an update writes. Without a mask, or with an empty one, those that
 /// are set in `sent`; `*` means every writable one.

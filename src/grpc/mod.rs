@@ -3,10 +3,12 @@
 //! `connection` takes connections in, over TLS where there is any (`tls`).
 //! `authentication` finds out who is calling, before anything is decoded. Every method
 //! first asks `access` which organization its caller may act for, and every call to the
-//! store takes that organization. `status` is the only file that makes
-//! errors; `call` gives each call its span, its deadline and its line in the log.
+//! store takes that organization. `trail` gathers what the audit log will say of each call.
+//! `status` is the only file that makes errors; `call` gives each call its span, its deadline
+//! and its line in the log.
 
 mod access;
+mod audit;
 mod authentication;
 mod call;
 mod connection;
@@ -23,6 +25,7 @@ mod strangers;
 mod subscription;
 mod time;
 mod tls;
+mod trail;
 
 use std::sync::Arc;
 
@@ -30,6 +33,7 @@ pub use self::access::{Access, Guard};
 pub use self::server::{Health, SERVICES, Settings, serve};
 pub use self::tls::{Clients, Tls, TlsError, TlsFiles};
 
+use crate::audit::Auditor;
 use crate::domain::address::AddressPolicy;
 use crate::domain::catalog::Catalog;
 use crate::domain::profile::Profiles;
@@ -44,6 +48,8 @@ use crate::store::Store;
 pub struct Context {
     /// Where everything is kept.
     pub store: Store,
+    /// Records reads and refused calls.
+    pub auditor: Auditor,
     /// Takes events.
     pub intake: Intake,
     /// Told of each change of a subscription, so that this replica sees it at once.

@@ -85,6 +85,7 @@ impl ListRequest for super::pb::PurgeSubjectRequest {
 }
 
 list_requests! {
+    ListAuditEntriesRequest,
     ListDeliveriesRequest,
     ListDeliveryAttemptsRequest,
     ListEventTypesRequest,

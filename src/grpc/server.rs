@@ -14,25 +14,29 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::access::Access;
+use super::audit::Audit;
 use super::authentication::AuthenticationLayer;
 use super::call::CallLayer;
 use super::connection::Incoming;
 use super::delivery::Deliveries;
 use super::event::Events;
 use super::event_type::EventTypes;
+use super::pb::audit_service_server::{self, AuditServiceServer};
 use super::pb::delivery_service_server::{self, DeliveryServiceServer};
 use super::pb::event_service_server::{self, EventServiceServer};
 use super::pb::event_type_service_server::{self, EventTypeServiceServer};
 use super::pb::subscription_service_server::{self, SubscriptionServiceServer};
 use super::subscription::Subscriptions;
 use super::tls::Tls;
+use super::trail::TrailLayer;
 use super::{Context, pb};
 use crate::domain::rate::Rate;
 use crate::permits::RateLimiter;
 
 /// Names under which health is asked for: the server as a whole, and each service.
-pub const SERVICES: [&str; 5] = [
+pub const SERVICES: [&str; 6] = [
     "",
+    audit_service_server::SERVICE_NAME,
     delivery_service_server::SERVICE_NAME,
     event_service_server::SERVICE_NAME,
     event_type_service_server::SERVICE_NAME,
@@ -118,6 +122,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_connection_age(CONNECTION_AGE_MAX)
         .layer(CallLayer::new())
+        .layer(TrailLayer::new(context.auditor.clone()))
         .layer(door)
         .add_routes(routes(context, settings.reflection, health)?)
         .serve_with_incoming_shutdown(incoming, stop)
@@ -127,12 +132,14 @@ pub async fn serve(
 
 fn routes(context: Context, reflection: bool, health: Health) -> io::Result<Routes> {
     let context = Arc::new(context);
+    let audit = AuditServiceServer::new(Audit(Arc::clone(&context)));
     let deliveries = DeliveryServiceServer::new(Deliveries(Arc::clone(&context)));
     let events = EventServiceServer::new(Events(Arc::clone(&context)));
     let event_types = EventTypeServiceServer::new(EventTypes(Arc::clone(&context)));
     let subscriptions = SubscriptionServiceServer::new(Subscriptions(context));
     let mut routes = RoutesBuilder::default();
     routes
+        .add_service(audit.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(deliveries.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(events.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(event_types.max_decoding_message_size(MESSAGE_BYTES_MAX))

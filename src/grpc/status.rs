@@ -40,6 +40,7 @@ pub(super) struct Object<'a> {
 /// A kind of object that can be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
+    AuditEntry,
     Delivery,
     Event,
     EventType,
@@ -50,6 +51,7 @@ pub(super) enum Kind {
 impl Kind {
     fn type_name(self) -> &'static str {
         match self {
+            Kind::AuditEntry => "hookward.v1.AuditEntry",
             Kind::Delivery => "hookward.v1.Delivery",
             Kind::Event => "hookward.v1.Event",
             Kind::EventType => "hookward.v1.EventType",
@@ -60,6 +62,7 @@ impl Kind {
 
     fn noun(self) -> &'static str {
         match self {
+            Kind::AuditEntry => "audit entry",
             Kind::Delivery => "delivery",
             Kind::Event => "event",
             Kind::EventType => "event type",
@@ -70,6 +73,10 @@ impl Kind {
 }
 
 impl<'a> Object<'a> {
+    pub(super) fn audit_entry(id: &'a str) -> Self {
+        Object { kind: Kind::AuditEntry, id }
+    }
+
     pub(super) fn delivery(id: &'a str) -> Self {
         Object { kind: Kind::Delivery, id }
     }
@@ -152,6 +159,12 @@ pub(super) fn unauthenticated() -> Status {
 /// `UNAVAILABLE`: whose credentials these are cannot be told now.
 pub(super) fn credentials_unknown() -> Status {
     unavailable("DATABASE_UNAVAILABLE", "the database is away: try again")
+}
+
+/// `UNAVAILABLE`: whoever reads payloads or response bodies must be on record.
+pub(super) fn read_not_recorded() -> Status {
+    let message = "that you read this cannot be recorded now: try again";
+    unavailable("DATABASE_UNAVAILABLE", message)
 }
 
 /// `PERMISSION_DENIED`: the caller's credentials are not meant for this.

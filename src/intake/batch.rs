@@ -328,6 +328,7 @@ fn complete(event: &NewEvent, key: EventKey, now: Timestamp, ids: &IdCodec) -> E
         subject: event.subject.clone(),
         trace: event.trace.clone(),
         purge_time: None,
+        publisher: Arc::clone(&event.publisher),
     };
     Event { summary, payload: event.payload.clone() }
 }

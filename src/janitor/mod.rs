@@ -1,6 +1,6 @@
 //! Cleans up: takes over what dead replicas held, ends what waits for subscriptions
-//! that take nothing any more, forgets old answers, makes partitions and drops empty ones;
-//! purges what is over (`purge`).
+//! that take nothing any more, forgets old answers, makes partitions and drops empty ones,
+//! and tells the log how far the audit chains have come; purges what is over (`purge`).
 
 mod purge;
 
@@ -30,6 +30,11 @@ const RETURN: Duration = Duration::from_secs(3);
 const SWEEP: Duration = Duration::from_secs(1);
 const HOURLY: Duration = Duration::from_hours(1);
 const MINUTELY: Duration = Duration::from_mins(1);
+/// How often the log is told the heads of the audit chains, and how many of them at once.
+const EXPORT: Duration = Duration::from_mins(5);
+const HEADS_AT_ONCE: u32 = 1000;
+/// Longer than a transaction lasts: what it wrote shows at its end, with an earlier time.
+const TRANSACTION_MAX: Duration = Duration::from_secs(20);
 /// Waiting deliveries ended in one transaction.
 const END_BATCH: u32 = 1000;
 
@@ -88,6 +93,9 @@ impl Janitor {
         let mut watch = Watch::default();
         let mut swept = Instant::now();
         let mut hourly = None;
+        // Those that moved on before the start may not have been told by anybody.
+        let mut told = self.lease.now().minus(2 * EXPORT);
+        let mut exported: Option<Instant> = None;
         // The engine has made them at its start.
         let mut partitions = Instant::now() + HOURLY;
         loop {
@@ -106,6 +114,10 @@ impl Janitor {
                 if let Err(error) = made {
                     tracing::warn!(%error, "cannot make partitions; trying again");
                 }
+            }
+            if exported.is_none_or(|last| EXPORT <= last.elapsed()) {
+                exported = Some(Instant::now());
+                log(self.export_heads(&mut told).await, "heads of audit chains");
             }
             if hourly.is_none_or(|last: Instant| HOURLY <= last.elapsed()) {
                 hourly = Some(Instant::now());
@@ -173,6 +185,31 @@ impl Janitor {
             }
         }
         Ok(())
+    }
+}
+
+impl Janitor {
+    /// Tells the log how far the audit chains have come that have moved on since `told`.
+    /// Whoever keeps the log can hold the chains against it, also where somebody has made a
+    /// chain anew from its start to its head.
+    async fn export_heads(&self, told: &mut Timestamp) -> Result<(), StoreError> {
+        let now = self.lease.now();
+        let (mut time, mut chain) = (*told, String::new());
+        loop {
+            let heads = self.store.audit_heads((time, &chain), HEADS_AT_ONCE).await?;
+            for head in &heads {
+                tracing::info!(head = %format_args!("{}:{}", head.chain, head.point), "audit head");
+            }
+            match heads.last() {
+                Some(last) if heads.len() == HEADS_AT_ONCE as usize => {
+                    (time, chain) = (last.update_time, last.chain.key().to_owned());
+                }
+                Some(_) | None => {
+                    *told = now.minus(TRANSACTION_MAX);
+                    return Ok(());
+                }
+            }
+        }
     }
 }
 

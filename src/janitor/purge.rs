@@ -1,4 +1,5 @@
-//! Takes away what is over, once a minute: what events carry, then all that is known of them.
+//! Takes away what is over, once a minute: what events carry, then all that is known of them,
+//! and what the audit log tells of longer ago than anybody asks.
 //!
 //! A task of its own: replicas are watched meanwhile. It goes in small portions, each in one
 //! transaction, and rests after each for as long as it took, so that commits and
@@ -10,21 +11,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::OrganizationId;
 use crate::domain::retention::Stage;
+use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::store::{Purged, Store, StoreError};
 
 /// How often it is looked what is over.
 const EVERY: Duration = Duration::from_mins(1);
-/// Events of one portion.
+/// Events of one portion, or audit entries.
 const PORTION: u32 = 1000;
 /// The same on SQLite, where everybody who writes waits for it.
 const PORTION_SQLITE: u32 = 100;
+/// How long audit entries are kept: six years (45 CFR 164.316(b)(2)(i)).
+const AUDIT_KEPT: Duration = Duration::from_hours(24 * 2192);
 
 /// What the purge works with.
 #[derive(Clone, Debug)]
 pub struct Purge {
     /// What it purges; not over the connections of commits and settlements.
     pub store: Store,
+    /// Tells the time.
+    pub lease: Lease,
     /// Counts.
     pub metrics: Metrics,
 }
@@ -73,7 +79,23 @@ impl Purge {
             }
         }
         self.metrics.purge_late(late);
-        Ok(())
+        self.forget_audit(stop).await
+    }
+
+    fn portion(&self) -> u32 {
+        if self.store.is_shared() { PORTION } else { PORTION_SQLITE }
+    }
+
+    async fn forget_audit(&self, stop: &CancellationToken) -> Result<(), StoreError> {
+        let before = self.lease.now().minus(AUDIT_KEPT);
+        loop {
+            let began = Instant::now();
+            let purged = self.store.purge_audit(before, self.portion() as usize).await?;
+            if purged == 0 || stop.is_cancelled() {
+                return Ok(());
+            }
+            tokio::time::sleep(began.elapsed()).await;
+        }
     }
 
     /// Takes portions until nothing is left there, or until `stop`. Tells what they were
@@ -84,7 +106,7 @@ impl Purge {
         place: &Place,
         stop: &CancellationToken,
     ) -> Result<Purged, StoreError> {
-        let limit = if self.store.is_shared() { PORTION } else { PORTION_SQLITE };
+        let limit = self.portion();
         let mut all = Purged::default();
         loop {
             let began = Instant::now();

@@ -84,6 +84,7 @@ pub(super) fn observe(meter: &Meter, values: &Arc<Values>) {
     observe_deliveries(meter, values);
     observe_circuits(meter, values);
     observe_purges(meter, values);
+    observe_audit(meter, values);
     observe_levels(meter, values);
 }
 
@@ -196,6 +197,23 @@ fn observe_purges(meter: &Meter, values: &Arc<Values>) {
             }
         })
         .build();
+}
+
+fn observe_audit(meter: &Meter, values: &Arc<Values>) {
+    count(
+        meter,
+        values,
+        "hookward_refused_calls_counted_total",
+        "Refused calls that the audit log counts, without an entry of their own",
+        |values| &values.refused_calls_counted,
+    );
+    count(
+        meter,
+        values,
+        "hookward_audit_write_failures_total",
+        "Writes of audit entries, of reads and refused calls, that failed",
+        |values| &values.audit_write_failures,
+    );
 }
 
 fn observe_levels(meter: &Meter, values: &Arc<Values>) {

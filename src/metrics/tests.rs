@@ -32,6 +32,8 @@ fn busy() -> Metrics {
     metrics.purged(Stage::Payload, 13);
     metrics.purged(Stage::Metadata, 1);
     metrics.purge_late(Duration::from_secs(61));
+    metrics.refused_call_counted();
+    metrics.audit_write_failed();
     metrics.routing_reload(6);
     metrics.clock_skew(-1_500_000);
     metrics.decrypt_failures(13);
@@ -80,6 +82,8 @@ fn the_page_says_what_was_counted() {
         ("hookward_events_purged_total{stage=\"payload\"}", 13.0),
         ("hookward_events_purged_total{stage=\"metadata\"}", 1.0),
         ("hookward_purge_late_seconds", 61.0),
+        ("hookward_refused_calls_counted_total", 1.0),
+        ("hookward_audit_write_failures_total", 1.0),
         ("hookward_routing_reloads_total", 1.0),
         ("hookward_routing_changes_total", 6.0),
         ("hookward_clock_skew_seconds", -1.5),
@@ -101,7 +105,7 @@ fn the_page_says_what_was_counted() {
 fn counters_are_on_the_page_before_they_count() {
     let page = Metrics::new().render();
     let counters = page.lines().filter(|line| line.ends_with(" counter")).count();
-    assert_eq!(counters, 13, "{page}");
+    assert_eq!(counters, 15, "{page}");
     assert_eq!(value(&page, "hookward_events_accepted_total"), Some(0.0));
 }
 

@@ -9,6 +9,7 @@ use super::engine::column;
 use super::link::Transaction;
 use super::{Store, StoreError};
 use crate::domain::api_key::ApiKey;
+use crate::domain::audit::NewAuditEntry;
 use crate::domain::id::{ApiKeyId, OrganizationId};
 use crate::domain::principal::{Organizations, Principal};
 use crate::domain::scope::Scopes;
@@ -49,12 +50,16 @@ const LIST: &str = "
 const USED: &str = "UPDATE api_key SET last_use_time = $2 WHERE id = $1 AND last_use_time < $2";
 
 impl Store {
-    /// Makes a key.
+    /// Makes a key, and leaves `entry`.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    pub async fn create_api_key(&self, new: NewApiKey) -> Result<(), StoreError> {
+    pub async fn create_api_key(
+        &self,
+        new: NewApiKey,
+        entry: &NewAuditEntry,
+    ) -> Result<(), StoreError> {
         let organizations = match &new.organizations {
             Organizations::All => json(None),
             Organizations::Some(these) => json(Some(these)),
@@ -70,22 +75,28 @@ impl Store {
         let transaction = self.begin().await?;
         transaction.execute_raw(self.statement(INSERT, values)).await?;
         transaction.execute_raw(self.statement(RAISE, vec![])).await?;
+        self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         Ok(())
     }
 
-    /// Ends a key now; one that is revoked stays as it is.
+    /// Ends a key now, and leaves `entry`; one that is revoked stays as it is.
     ///
     /// # Errors
     ///
     /// [`StoreError::NotFound`]: there never was one of this id, or it is revoked already.
-    pub async fn revoke_api_key(&self, id: ApiKeyId) -> Result<(), StoreError> {
+    pub async fn revoke_api_key(
+        &self,
+        id: ApiKeyId,
+        entry: &NewAuditEntry,
+    ) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
         let revoke = self.statement(REVOKE, vec![id.0.into()]);
         if transaction.execute_raw(revoke).await?.rows_affected() == 0 {
             return Err(StoreError::NotFound);
         }
         transaction.execute_raw(self.statement(RAISE, vec![])).await?;
+        self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         Ok(())
     }

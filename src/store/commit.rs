@@ -91,12 +91,13 @@ const COMMIT_POSTGRES: &str = "
     )
     INSERT INTO event (key, organization_id, account_id, event_id, event_type, occur_time,
         publish_time, expire_time, content_type, payload_kind, payload_bytes, payload,
-        payload_key_id, payload_version, attributes, subject, traceparent, tracestate, targets)
+        payload_key_id, payload_version, attributes, subject, traceparent, tracestate, targets,
+        publisher)
     SELECT u.* FROM table_is_current,
         unnest($12::int8[], $13::text[], $14::text[], $15::text[], $16::text[], $17::int8[],
             $18::int8[], $19::int8[], $20::text[], $21::int2[], $22::int4[], $23::bytea[],
             $24::int4[], $25::int2[], $26::text[], $27::text[], $28::text[], $29::text[],
-            $30::bytea[]) u";
+            $30::bytea[], $31::text[]) u";
 
 /// What a batch on SQLite is stored under; no row without the fence.
 const TERMS_SQLITE: &str = "
@@ -111,7 +112,7 @@ const COMMIT_ALONE_SQLITE: &str = "
 const EVENT_COLUMNS: &str = "INSERT INTO event (key, organization_id, account_id, event_id,
     event_type, occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
     payload, payload_key_id, payload_version, attributes, subject, traceparent, tracestate,
-    targets)";
+    targets, publisher)";
 const EVENT_KEY_COLUMNS: &str = "INSERT INTO event_key (organization_id, event_id, event_key,
     content_hash, delivery_count, hash_key_id)";
 pub(super) const DUE_COLUMNS: &str =
@@ -202,7 +203,7 @@ impl Store {
         let rows = parked.into_iter().map(|key| due_row(key, now));
         self.insert_rows(&transaction, DUE_COLUMNS, 8, "", rows, count).await?;
         let rows = StoredEvent::all(batch.events, keys).into_iter().map(StoredEvent::values);
-        self.insert_rows(&transaction, EVENT_COLUMNS, 19, "", rows, batch.events.len()).await?;
+        self.insert_rows(&transaction, EVENT_COLUMNS, 20, "", rows, batch.events.len()).await?;
         transaction.commit().await?;
         Ok(Committed::Stored)
     }

@@ -12,6 +12,7 @@ use super::link::Transaction;
 use super::row::subject_digest;
 use super::subscription::Tick;
 use super::{Store, StoreError};
+use crate::domain::audit::NewAuditEntry;
 use crate::domain::id::OrganizationId;
 use crate::keyring::{DataKey, Locked, WrappedKey};
 
@@ -52,12 +53,16 @@ impl Store {
 
     /// Makes everything of an organization that is sealed unreadable for good, by
     /// destroying its data keys; how many there were. Every replica notices within a
-    /// second. What the organization stores afterwards gets a new key.
+    /// second. What the organization stores afterwards gets a new key. Leaves `entry`.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    pub async fn shred(&self, organization: &OrganizationId) -> Result<u64, StoreError> {
+    pub async fn shred(
+        &self,
+        organization: &OrganizationId,
+        entry: &NewAuditEntry,
+    ) -> Result<u64, StoreError> {
         let transaction = self.begin().await?;
         // No commit that was made ready with the old key is stored after this one.
         let tick = self.raise(&transaction).await?;
@@ -65,6 +70,7 @@ impl Store {
         let sql = "UPDATE subscription SET routing_version = $1 WHERE organization_id = $2";
         let values = vec![tick.version.into(), organization.as_str().into()];
         transaction.execute_raw(self.statement(sql, values)).await?;
+        self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         self.clear_destroyed().await;
         Ok(destroyed)

@@ -18,6 +18,7 @@ use super::request_log::{Answer, RequestRecord};
 use super::settle::keys as pair_arrays;
 use super::{Store, StoreError, row};
 use crate::domain::attempt::{Attempt, AttemptResult};
+use crate::domain::audit::NewAuditEntry;
 use crate::domain::delivery::{DeadReason, Delivery, DeliveryState};
 use crate::domain::event::EventSummary;
 use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
@@ -110,10 +111,11 @@ impl Store {
         organization: &OrganizationId,
         key: DeliveryKey,
         request: Option<RequestRecord>,
+        entry: &NewAuditEntry,
         respond: impl Fn(&Delivery) -> Vec<u8>,
     ) -> Result<Answer<Delivery>, StoreError> {
         let request = request.as_ref();
-        let made = self.try_retry(organization, key, request, respond).await;
+        let made = self.try_retry(organization, key, request, entry, respond).await;
         self.or_twin(organization, request, made).await
     }
 
@@ -122,6 +124,7 @@ impl Store {
         organization: &OrganizationId,
         key: DeliveryKey,
         request: Option<&RequestRecord>,
+        entry: &NewAuditEntry,
         respond: impl Fn(&Delivery) -> Vec<u8>,
     ) -> Result<Answer<Delivery>, StoreError> {
         let transaction = self.begin().await?;
@@ -176,6 +179,7 @@ impl Store {
         let delivery = self.view(&transaction, organization, key).await?;
         let response = respond(&delivery);
         self.remember(&transaction, organization, request, response, None).await?;
+        self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         Ok(Answer::Now(delivery))
     }
@@ -189,6 +193,7 @@ impl Store {
         &self,
         organization: &OrganizationId,
         key: DeliveryKey,
+        entry: &NewAuditEntry,
     ) -> Result<Delivery, StoreError> {
         let transaction = self.begin().await?;
         self.lock_event(&transaction, organization, key.event).await?;
@@ -205,7 +210,11 @@ impl Store {
         } else {
             let delivery = self.view(&transaction, organization, key).await?;
             match delivery.state {
-                DeliveryState::Cancelled => return Ok(delivery),
+                DeliveryState::Cancelled => {
+                    self.audit(&transaction, &entry.without_change()).await?;
+                    transaction.commit().await?;
+                    return Ok(delivery);
+                }
                 DeliveryState::Succeeded | DeliveryState::Dead => {
                     return Err(StoreError::WrongState("the delivery has ended"));
                 }
@@ -222,6 +231,7 @@ impl Store {
         values.extend([organization.as_str().into(), state.into(), given_out.into()]);
         transaction.execute_raw(self.statement(end, values)).await?;
         let delivery = self.view(&transaction, organization, key).await?;
+        self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         Ok(delivery)
     }

@@ -33,13 +33,13 @@ const KEY_SLACK_US: i64 = 10_000_000;
 pub(super) const EVENT: &str = "key, organization_id, account_id, event_id, event_type,
     occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
     NULL AS payload, payload_key_id, payload_version, attributes, subject, traceparent,
-    tracestate, targets, purge_time";
+    tracestate, targets, purge_time, publisher";
 
 /// The same for a delivery, which shows neither attributes nor subject.
 pub(super) const DELIVERED_EVENT: &str = "key, organization_id, account_id, event_id, event_type,
     occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
     NULL AS payload, payload_key_id, payload_version, '' AS attributes, '' AS subject,
-    traceparent, tracestate, targets, purge_time";
+    traceparent, tracestate, targets, purge_time, '' AS publisher";
 
 /// Which events; each part that is set must hold.
 #[derive(Clone, Debug, Default)]

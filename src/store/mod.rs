@@ -13,6 +13,8 @@
 //! out, if the operator has given keys (`vault`).
 
 mod api_key;
+mod audit;
+mod audit_chain;
 mod claim;
 mod commit;
 mod data_key;
@@ -60,6 +62,8 @@ use std::sync::Arc;
 use sea_orm::DbBackend;
 
 pub use self::api_key::NewApiKey;
+pub use self::audit::{AuditFilter, AuditHead, AuditPlace};
+pub use self::audit_chain::FollowedChain;
 pub use self::claim::{Claim, Waiting};
 pub use self::commit::{Commit, Committed, NewEventRow};
 pub use self::delivery_list::{DeliveryFilter, DeliveryPage};
@@ -74,6 +78,7 @@ pub use self::rekey::Rekeyed;
 pub use self::replica::{Fence, Heartbeat, Registered, Replica};
 pub use self::request_log::{Answer, RequestRecord};
 pub use self::routing::{Routed, RoutingChanges};
+pub use self::secret::NewSecret;
 pub use self::session::{DueListener, LeaseSession};
 pub use self::settle::{Next, Settlement};
 pub use self::subscription::{

@@ -2,8 +2,9 @@
 //! is interrupted begins again, and goes on with what is left.
 //!
 //! First its keys and subscriptions end, so that nothing comes and nothing is sent any
-//! more, and the data keys that its values are sealed with are destroyed. Of a subscription a row is left that says only that it is deleted: a replica that
-//! has not heard of it yet would go on sending otherwise.
+//! more, and the data keys that its values are sealed with are destroyed. Of a subscription
+//! a row is left that says only that it is deleted: a replica that has not heard of it yet
+//! would go on sending otherwise. Its audit log stays.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use sea_orm::{ConnectionTrait, Value};
 
 use super::engine::column;
 use super::{Store, StoreError};
+use crate::domain::audit::NewAuditEntry;
 use crate::domain::id::{EventKey, OrganizationId};
 use crate::domain::principal::Organizations;
 use crate::domain::timestamp::Timestamp;
@@ -108,6 +110,8 @@ const ANSWERS: &str = "
 
 impl Store {
     /// Ends an organization's API keys, subscriptions and secrets, and destroys its data keys.
+    /// Leaves `entry`, and one for each of those API keys. The organization's own audit log
+    /// stays.
     ///
     /// # Errors
     ///
@@ -115,8 +119,9 @@ impl Store {
     pub async fn begin_deletion(
         &self,
         organization: &OrganizationId,
+        entry: &NewAuditEntry,
     ) -> Result<Deletion, StoreError> {
-        let api_keys = self.close_to_keys(organization).await?;
+        let api_keys = self.close_to_keys(organization, entry).await?;
         let transaction = self.begin().await?;
         let tick = self.raise(&transaction).await?;
         let name: Value = organization.as_str().into();
@@ -130,6 +135,7 @@ impl Store {
         transaction.execute_raw(self.statement(END_SUBSCRIPTIONS, values)).await?;
         let ended = transaction.query_one_raw(one(LAST_END)).await?;
         let ended: Option<i64> = column(&ended.ok_or(StoreError::Corrupt("ended"))?, "ended")?;
+        self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         let quiet = ended.map(|ended| Timestamp(ended).plus(QUIET_AFTER).since(tick.now));
         Ok(Deletion {
@@ -200,7 +206,11 @@ impl Store {
     }
 
     /// Takes the organization from all API keys, and ends those that opened nothing else.
-    async fn close_to_keys(&self, organization: &OrganizationId) -> Result<u64, StoreError> {
+    async fn close_to_keys(
+        &self,
+        organization: &OrganizationId,
+        entry: &NewAuditEntry,
+    ) -> Result<u64, StoreError> {
         let mut closed = 0;
         for key in self.api_keys().await? {
             let Organizations::Some(mut left) = key.principal.organizations else { continue };
@@ -209,6 +219,12 @@ impl Store {
             }
             let transaction = self.begin().await?;
             self.narrow_api_key(&transaction, key.id, &left).await?;
+            let mut entry = entry.clone();
+            entry.object_ids.push(self.ids().api_key(key.id));
+            let ended = if left.is_empty() { &["label", "revoke_time"][..] } else { &[] };
+            let changed = ["organizations"].iter().chain(ended);
+            entry.changed_fields = changed.map(|name| (*name).to_owned()).collect();
+            self.audit(&transaction, &entry).await?;
             transaction.commit().await?;
             closed += 1;
         }

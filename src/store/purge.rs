@@ -13,6 +13,7 @@ use super::engine::column;
 use super::link::Transaction;
 use super::standing::{STORED, Stored, Trace, deliveries};
 use super::{Store, StoreError};
+use crate::domain::audit::NewAuditEntry;
 use crate::domain::delivery::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
@@ -57,7 +58,8 @@ const FORGET_BODIES_SQLITE: &str = "
       AND length(response_body) > 0";
 
 impl Store {
-    /// Purges one event. Gives it as it is then; one that was purged before stays so.
+    /// Purges one event, and leaves `entry`. Gives it as it is then; one that was purged
+    /// before stays so.
     ///
     /// # Errors
     ///
@@ -66,18 +68,23 @@ impl Store {
         &self,
         organization: &OrganizationId,
         id: &str,
+        entry: &NewAuditEntry,
     ) -> Result<Event, StoreError> {
         let key = self.event_key_of(organization, id).await?;
         let transaction = self.begin().await?;
         let purged = self.purge_now(&transaction, organization, &[key]).await?;
-        purged.ok_or(StoreError::NotFound)?;
+        let unchanged = entry.without_change();
+        let is_new = purged.ok_or(StoreError::NotFound)? != 0;
+        self.audit(&transaction, if is_new { entry } else { &unchanged }).await?;
         transaction.commit().await?;
         self.truncate_log().await?;
         self.event_by_id(organization, id, false).await
     }
 
     /// Purges the organization's events about `subject`, newest first, from below `before`.
-    /// Looks at 20,000 events at most; what is published meanwhile is not looked at.
+    /// Looks at 20,000 events at most; what is published meanwhile is not looked at. Each
+    /// thousand that had some leaves `entry`, with their ids; a call that found none leaves it
+    /// alone.
     ///
     /// # Errors
     ///
@@ -87,6 +94,7 @@ impl Store {
         organization: &OrganizationId,
         subject: &str,
         before: Option<EventKey>,
+        entry: &NewAuditEntry,
     ) -> Result<SubjectPurge, StoreError> {
         let floor = self.oldest_unpurged(organization).await?;
         // As it is, or as it stands in the rows of sealed events.
@@ -95,11 +103,12 @@ impl Store {
         let places = places.join(", ");
         let mut below = before.unwrap_or(EventKey(i64::MAX));
         let mut purged = 0;
+        let mut is_recorded = false;
         let mut next = None;
         for _ in 0..CHUNKS {
             // Purged ones have no subject any more.
             let sql = format!(
-                "SELECT key, subject IN ({places}) AS about FROM event
+                "SELECT key, event_id, subject IN ({places}) AS about FROM event
                  WHERE organization_id = $1 AND key < $2 AND key >= $3
                  ORDER BY key DESC LIMIT {CHUNK}"
             );
@@ -107,23 +116,32 @@ impl Store {
                 vec![organization.as_str().into(), below.0.into(), floor.0.into()];
             values.extend(marks.iter().map(|mark| Value::from(mark.as_str())));
             let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
-            let mut about = Vec::new();
+            let (mut about, mut ids) = (Vec::new(), Vec::new());
             for found in &rows {
                 below = EventKey(column(found, "key")?);
                 if column(found, "about")? {
                     about.push(below);
+                    let id: String = column(found, "event_id")?;
+                    ids.push(if id.is_empty() { self.ids().event(below) } else { id });
                 }
             }
             if !about.is_empty() {
                 let transaction = self.begin().await?;
                 let there = self.purge_now(&transaction, organization, &about).await?;
-                purged += there.unwrap_or_default();
+                let there = there.unwrap_or_default();
+                let entry = if there == 0 { entry.without_change() } else { entry.clone() };
+                self.audit(&transaction, &NewAuditEntry { object_ids: ids, ..entry }).await?;
                 transaction.commit().await?;
+                is_recorded = true;
+                purged += there;
             }
             next = (rows.len() == CHUNK).then_some(below);
             if next.is_none() {
                 break;
             }
+        }
+        if !is_recorded {
+            self.audit_alone(&entry.without_change()).await?;
         }
         if purged != 0 {
             self.truncate_log().await?;

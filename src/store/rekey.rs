@@ -13,6 +13,7 @@ use sea_orm::ConnectionTrait;
 
 use super::data_key::read;
 use super::{Store, StoreError};
+use crate::domain::audit::NewAuditEntry;
 use crate::keyring::Locked;
 
 /// Data keys wrapped anew in one transaction.
@@ -36,13 +37,17 @@ pub struct Rekeyed {
 
 impl Store {
     /// Wraps every data key with the primary key, and seals what was stored without keys.
+    /// Leaves `entry` before it begins.
     ///
     /// # Errors
     ///
     /// [`StoreError::Locked`] when there is no key, or one is missing that a data key is
     /// wrapped by; [`StoreError::Unavailable`]: start it again.
-    pub async fn rekey(&self) -> Result<Rekeyed, StoreError> {
-        let mut rekeyed = Rekeyed { data_keys: self.rewrap_all().await?, sealed: 0 };
+    pub async fn rekey(&self, entry: &NewAuditEntry) -> Result<Rekeyed, StoreError> {
+        let none = || StoreError::Locked(Locked::Missing("primary".to_owned()));
+        let primary = self.inner.vault.keyring().primary().ok_or_else(none)?;
+        self.audit_alone(entry).await?;
+        let mut rekeyed = Rekeyed { data_keys: self.rewrap_all(primary).await?, sealed: 0 };
         rekeyed.sealed += self.seal_events().await?;
         rekeyed.sealed += self.seal_event_keys().await?;
         rekeyed.sealed += self.seal_attempts().await?;
@@ -52,10 +57,8 @@ impl Store {
         Ok(rekeyed)
     }
 
-    async fn rewrap_all(&self) -> Result<u64, StoreError> {
+    async fn rewrap_all(&self, primary: &str) -> Result<u64, StoreError> {
         let keyring = self.inner.vault.keyring();
-        let none = || StoreError::Locked(Locked::Missing("primary".to_owned()));
-        let primary = keyring.primary().ok_or_else(none)?;
         let (mut after, mut count) = (0_i32, 0);
         loop {
             let began = Instant::now();

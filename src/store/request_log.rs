@@ -37,7 +37,7 @@ pub struct RequestRecord {
 pub enum Answer<T> {
     /// Made by this call.
     Now(T),
-    /// Made by an earlier call with the same request id.
+    /// Made by an earlier call with the same request id. This one has left no audit entry.
     Before {
         /// As encoded then, without a secret.
         response: Vec<u8>,

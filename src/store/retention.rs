@@ -7,6 +7,7 @@ use sea_orm::ConnectionTrait;
 
 use super::engine::column;
 use super::{Store, StoreError};
+use crate::domain::audit::NewAuditEntry;
 use crate::domain::id::OrganizationId;
 use crate::domain::retention::{Kept, Retention};
 
@@ -27,7 +28,7 @@ impl Store {
     }
 
     /// Sets how long an organization's data is kept; for `None`, everybody's that says
-    /// nothing. What is `None` of `kept` stays as it is.
+    /// nothing. What is `None` of `kept` stays as it is. Leaves `entry`.
     ///
     /// # Errors
     ///
@@ -36,26 +37,31 @@ impl Store {
         &self,
         organization: Option<&OrganizationId>,
         kept: Kept,
+        entry: &NewAuditEntry,
     ) -> Result<(), StoreError> {
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        self.change_retention(organization, kept.payload.map(seconds), kept.metadata.map(seconds))
-            .await
+        let seconds = [kept.payload.map(seconds), kept.metadata.map(seconds)];
+        self.change_retention(organization, seconds, entry).await
     }
 
-    /// From now on the organization's data is kept as everybody's.
+    /// From now on the organization's data is kept as everybody's. Leaves `entry`.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`]: asking again is safe.
-    pub async fn clear_retention(&self, organization: &OrganizationId) -> Result<(), StoreError> {
-        self.change_retention(Some(organization), Some(0), Some(0)).await
+    pub async fn clear_retention(
+        &self,
+        organization: &OrganizationId,
+        entry: &NewAuditEntry,
+    ) -> Result<(), StoreError> {
+        self.change_retention(Some(organization), [Some(0); 2], entry).await
     }
 
     async fn change_retention(
         &self,
         organization: Option<&OrganizationId>,
-        payload: Option<i64>,
-        metadata: Option<i64>,
+        [payload, metadata]: [Option<i64>; 2],
+        entry: &NewAuditEntry,
     ) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
         if let Some(organization) = organization {
@@ -79,6 +85,7 @@ impl Store {
                 transaction.execute_raw(self.statement(&sql, values)).await?;
             }
         }
+        self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         Ok(())
     }

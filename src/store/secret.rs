@@ -13,10 +13,21 @@ use super::request_log::{Answer, RequestRecord};
 use super::subscription::Tick;
 use super::vault::Form;
 use super::{Store, StoreError, row};
+use crate::domain::audit::NewAuditEntry;
 use crate::domain::id::{OrganizationId, SecretKey, SubscriptionKey};
 use crate::domain::subscription::SigningSecret;
 use crate::domain::timestamp::{Timestamp, micros};
 use crate::keyring::DataKey;
+
+/// A secret to be added.
+pub struct NewSecret {
+    /// Made by the caller.
+    pub key: SecretKey,
+    /// The secret.
+    pub secret: String,
+    /// How long those before it go on signing.
+    pub overlap: Duration,
+}
 
 /// Most secrets that sign at once, the new one counted.
 const LIVE_MAX: usize = 5;
@@ -48,7 +59,7 @@ impl Store {
         self.secrets_of(self.read(), organization, key).await
     }
 
-    /// Adds a secret; the live ones before it end after `overlap`, or sooner where
+    /// Adds a secret; the live ones before it end after its overlap, or sooner where
     /// they would anyway. `respond` encodes the answer without the secret.
     ///
     /// # Errors
@@ -59,13 +70,13 @@ impl Store {
         &self,
         organization: &OrganizationId,
         key: SubscriptionKey,
-        new: (SecretKey, String),
-        overlap: Duration,
+        new: NewSecret,
         request: Option<RequestRecord>,
+        entry: &NewAuditEntry,
         respond: impl Fn(&SigningSecret) -> Vec<u8>,
     ) -> Result<Answer<SigningSecret>, StoreError> {
         let request = request.as_ref();
-        let made = self.try_rotate(organization, key, new, overlap, request, respond).await;
+        let made = self.try_rotate(organization, key, new, request, entry, respond).await;
         self.or_twin(organization, request, made).await
     }
 
@@ -73,9 +84,9 @@ impl Store {
         &self,
         organization: &OrganizationId,
         key: SubscriptionKey,
-        new: (SecretKey, String),
-        overlap: Duration,
+        new: NewSecret,
         request: Option<&RequestRecord>,
+        entry: &NewAuditEntry,
         respond: impl Fn(&SigningSecret) -> Vec<u8>,
     ) -> Result<Answer<SigningSecret>, StoreError> {
         let transaction = self.begin().await?;
@@ -84,7 +95,7 @@ impl Store {
             return Ok(before);
         }
         self.live(&transaction, organization, key).await?;
-        let end = tick.now.plus(overlap);
+        let end = tick.now.plus(new.overlap);
         self.end_secrets(&transaction, key, end).await?;
         let secrets = self.secrets_of(&transaction, organization, key).await?;
         let live = secrets.iter().filter(|secret| is_live(secret, tick.now)).count();
@@ -93,11 +104,12 @@ impl Store {
         }
         let sealing = self.sealing_key_within(&transaction, organization).await?;
         let sealing = sealing.as_ref();
-        let place = (organization, key);
-        let secret = self.add_secret(&transaction, place, new, tick.now, sealing).await?;
+        let (place, secret) = ((organization, key), (new.key, new.secret));
+        let secret = self.add_secret(&transaction, place, secret, tick.now, sealing).await?;
         self.touch(&transaction, key, tick).await?;
         let response = respond(&secret);
         self.remember(&transaction, organization, request, response, Some(&secret)).await?;
+        self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         Ok(Answer::Now(secret))
     }
@@ -115,6 +127,7 @@ impl Store {
         organization: &OrganizationId,
         key: SubscriptionKey,
         secret: SecretKey,
+        entry: &NewAuditEntry,
     ) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
         let tick = self.raise(&transaction).await?;
@@ -139,6 +152,7 @@ impl Store {
             transaction.execute_raw(self.statement(sql, vec![newest.key.0.into()])).await?;
         }
         self.touch(&transaction, key, tick).await?;
+        self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -15,6 +15,7 @@ use super::entity::subscription;
 use super::link::Transaction;
 use super::request_log::{Answer, RequestRecord};
 use super::{Store, StoreError, row};
+use crate::domain::audit::{Chain, NewAuditEntry};
 use crate::domain::id::{AccountId, OrganizationId, SecretKey, SubscriptionKey};
 use crate::domain::subscription::{
     SigningSecret, Subscription, SubscriptionSpec, SubscriptionState,
@@ -69,6 +70,12 @@ pub enum Change {
     Write(Box<Subscription>),
 }
 
+/// What became of a subscription.
+enum Changed {
+    Kept(Subscription),
+    Written(Subscription),
+}
+
 /// Why a subscription was not changed.
 #[derive(Debug)]
 pub enum ChangeError<E> {
@@ -96,7 +103,8 @@ pub(super) struct Tick {
 }
 
 impl Store {
-    /// Creates a subscription. `respond` encodes the answer without the secret.
+    /// Creates a subscription. `respond` encodes the answer without the secret. What it
+    /// makes has left `entry`, as with every other change.
     ///
     /// # Errors
     ///
@@ -106,10 +114,11 @@ impl Store {
         &self,
         new: NewSubscription,
         request: Option<RequestRecord>,
+        entry: &NewAuditEntry,
         respond: impl Fn(&Created) -> Vec<u8>,
     ) -> Result<Answer<Created>, StoreError> {
         let organization = new.organization.clone();
-        let made = self.try_create(new, request.as_ref(), respond).await;
+        let made = self.try_create(new, request.as_ref(), entry, respond).await;
         self.or_twin(&organization, request.as_ref(), made).await
     }
 
@@ -117,6 +126,7 @@ impl Store {
         &self,
         new: NewSubscription,
         request: Option<&RequestRecord>,
+        entry: &NewAuditEntry,
         respond: impl Fn(&Created) -> Vec<u8>,
     ) -> Result<Answer<Created>, StoreError> {
         let organization = new.organization.clone();
@@ -156,6 +166,7 @@ impl Store {
         let response = respond(&created);
         let secret = created.secret.as_ref();
         self.remember(&transaction, &organization, request, response, secret).await?;
+        self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         Ok(Answer::Now(created))
     }
@@ -218,14 +229,33 @@ impl Store {
         organization: &OrganizationId,
         key: SubscriptionKey,
         etag: Option<i64>,
+        entry: &NewAuditEntry,
         change: impl FnOnce(Subscription) -> Result<Change, E>,
     ) -> Result<Subscription, ChangeError<E>> {
+        match self.try_change(organization, key, etag, entry, change).await? {
+            Changed::Kept(kept) => {
+                self.audit_alone(&entry.without_change()).await?;
+                Ok(kept)
+            }
+            Changed::Written(changed) => Ok(changed),
+        }
+    }
+
+    /// What is kept leaves no entry.
+    async fn try_change<E>(
+        &self,
+        organization: &OrganizationId,
+        key: SubscriptionKey,
+        etag: Option<i64>,
+        entry: &NewAuditEntry,
+        change: impl FnOnce(Subscription) -> Result<Change, E>,
+    ) -> Result<Changed, ChangeError<E>> {
         let transaction = self.begin().await?;
         let tick = self.raise(&transaction).await?;
         let current = self.live(&transaction, organization, key).await?;
         check_etag(&current, etag)?;
         let mut changed = match change(current.clone()).map_err(ChangeError::Refused)? {
-            Change::Keep => return Ok(current),
+            Change::Keep => return Ok(Changed::Kept(current)),
             Change::Write(changed) => *changed,
         };
         changed.key = current.key;
@@ -254,8 +284,9 @@ impl Store {
             let place = (organization, changed.key);
             self.change_tls(&transaction, place, &changed.spec.tls, sealing.as_ref()).await?;
         }
+        self.audit(&transaction, entry).await?;
         transaction.commit().await.map_err(StoreError::from)?;
-        Ok(changed)
+        Ok(Changed::Written(changed))
     }
 
     /// Switches a subscription off by the server's own decision; `why` is shown to its
@@ -280,7 +311,13 @@ impl Store {
             why.clone_into(&mut subscription.state_reason);
             Ok(Change::Write(Box::new(subscription)))
         };
-        match self.change_subscription(organization, key, None, disable).await {
+        let chain = Chain::Organization(organization.clone());
+        let entry = NewAuditEntry {
+            object_ids: vec![self.ids().subscription(key)],
+            changed_fields: vec!["state".to_owned(), "state_reason".to_owned()],
+            ..NewAuditEntry::of_service(chain, "disable")
+        };
+        match self.try_change(organization, key, None, &entry, disable).await {
             Ok(_) => Ok(()),
             Err(ChangeError::Store(error)) => Err(error),
             Err(ChangeError::Refused(never)) => match never {},
@@ -298,6 +335,7 @@ impl Store {
         organization: &OrganizationId,
         key: SubscriptionKey,
         etag: Option<i64>,
+        entry: &NewAuditEntry,
     ) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
         let tick = self.raise(&transaction).await?;
@@ -308,6 +346,7 @@ impl Store {
                    WHERE key = $4";
         let values = vec![true.into(), tick.version.into(), tick.now.0.into(), key.0.into()];
         transaction.execute_raw(self.statement(sql, values)).await?;
+        self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -57,6 +57,7 @@ fn event(trace: TraceContext) -> EventSummary {
         subject: String::new(),
         trace,
         purge_time: None,
+        publisher: "".into(),
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod age;
+pub(crate) mod audit;
 pub(crate) mod authority;
 pub(crate) mod caller;
 pub(crate) mod canary;

@@ -6,6 +6,10 @@ mod harness;
 
 mod accepted_is_enforced;
 mod at_least_once;
+mod audit;
+mod audit_calls;
+mod audit_chain;
+mod authentication;
 mod bytes_are_bytes;
 mod catalogue;
 mod certificates;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hookward::grpc::pb;
+use pb::audit_service_client::AuditServiceClient;
 use pb::delivery::State;
 use tonic::{Code, Status};
 
@@ -156,6 +157,11 @@ async fn lists_hold_nothing_of_other_organizations(engine: Engine) {
     let events = pb::ListEventsRequest { organization_id: stranger.name(), ..Default::default() };
     let events = stranger.events().list_events(events).await.expect("it is readable");
     assert_eq!(events.into_inner().events, []);
+    let mut audit = AuditServiceClient::new(service.channel());
+    let entries =
+        pb::ListAuditEntriesRequest { organization_id: stranger.name(), ..Default::default() };
+    let entries = audit.list_audit_entries(entries).await.expect("it is readable");
+    assert_eq!(entries.into_inner().entries, []);
     let subscriptions =
         pb::ListSubscriptionsRequest { organization_id: stranger.name(), ..Default::default() };
     let subscriptions = stranger.subscriptions().list_subscriptions(subscriptions).await;

@@ -18,7 +18,8 @@ use crate::harness::service::{Service, Settings};
 
 on_both_engines!(a_stopping_server_says_so_before_it_is_gone);
 
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
+    "hookward.v1.AuditService",
     "hookward.v1.DeliveryService",
     "hookward.v1.EventService",
     "hookward.v1.EventTypeService",

@@ -153,6 +153,7 @@ async fn what_just_keeps_the_limits_of_an_event_is_stored_as_it_is(engine: Engin
                 .unwrap_or_else(|| default_type.to_owned()),
             payload_bytes: stored.payload_bytes,
             publish_time: stored.publish_time,
+            publisher: "anyone".to_owned(),
             ..good
         };
         assert_eq!(stored, filled, "change {number}");

@@ -179,7 +179,14 @@ fn every_wrong_claim_is_refused() {
         ("nbf", vec![json!("0"), json!({})], TokenFault::Claim("nbf")),
         (
             "sub",
-            vec![Value::Null, json!(""), json!(7), json!(["a"]), json!("s".repeat(256))],
+            vec![
+                Value::Null,
+                json!(""),
+                json!(7),
+                json!(["a"]),
+                json!("s".repeat(256)),
+                json!("a\t"),
+            ],
             TokenFault::Claim("sub"),
         ),
         (

@@ -31,6 +31,7 @@ fn event(event_type: &str, payload: Payload) -> Event {
         subject: String::new(),
         trace: TraceContext::default(),
         purge_time: None,
+        publisher: "".into(),
     };
     Event { summary, payload }
 }

@@ -12,6 +12,7 @@ use super::event::optional_account;
 use super::page::{self, Page};
 use super::pb::delivery_service_server::DeliveryService;
 use super::status::Object;
+use super::trail::Trail;
 use super::{Context, access, pb, request_id, status, time};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
@@ -30,7 +31,8 @@ impl DeliveryService for Deliveries {
         request: Request<pb::GetDeliveryRequest>,
     ) -> Result<Response<pb::GetDeliveryResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::DeliveriesRead, &request.organization_id)?;
+        let organization =
+            access::organization(&extensions, Scope::DeliveriesRead, &request.organization_id)?;
         let (key, object) = self.key(&request.delivery_id)?;
         let found = self.0.store.delivery(&organization, key).await;
         let found = found.map_err(|error| status::store(error, object))?;
@@ -43,7 +45,8 @@ impl DeliveryService for Deliveries {
         request: Request<pb::ListDeliveriesRequest>,
     ) -> Result<Response<pb::ListDeliveriesResponse>, Status> {
         let (_, extensions, mut request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::DeliveriesRead, &request.organization_id)?;
+        let organization =
+            access::organization(&extensions, Scope::DeliveriesRead, &request.organization_id)?;
         let page = Page::read(&mut request, "ListDeliveries", self.0.store.page_key())?;
         self.list(&organization, request, page).await.map(Response::new)
     }
@@ -53,12 +56,21 @@ impl DeliveryService for Deliveries {
         request: Request<pb::ListDeliveryAttemptsRequest>,
     ) -> Result<Response<pb::ListDeliveryAttemptsResponse>, Status> {
         let (_, extensions, mut request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::DeliveriesRead, &request.organization_id)?;
+        let trail = Trail::of(&extensions, &[&request.delivery_id])?;
+        if request.include_response_body {
+            trail.reads_payload();
+        }
+        let organization =
+            access::organization(&extensions, Scope::DeliveriesRead, &request.organization_id)?;
         if request.include_response_body {
             access::scope(&extensions, Scope::BodiesRead)?;
         }
         let page = Page::read(&mut request, "ListDeliveryAttempts", self.0.store.page_key())?;
-        self.attempts(&organization, &request, page).await.map(Response::new)
+        let attempts = self.attempts(&organization, &request, page).await?;
+        if request.include_response_body {
+            trail.read(&self.0.auditor).await?;
+        }
+        Ok(Response::new(attempts))
     }
 
     async fn retry_delivery(
@@ -66,7 +78,9 @@ impl DeliveryService for Deliveries {
         request: Request<pb::RetryDeliveryRequest>,
     ) -> Result<Response<pb::RetryDeliveryResponse>, Status> {
         let (_, extensions, mut request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::DeliveriesWrite, &request.organization_id)?;
+        let trail = Trail::of(&extensions, &[&request.delivery_id])?;
+        let organization =
+            access::organization(&extensions, Scope::DeliveriesWrite, &request.organization_id)?;
         let store = &self.0.store;
         let id = std::mem::take(&mut request.request_id);
         let record = request_id::record(&id, store.page_key(), "RetryDelivery", &request)?;
@@ -75,12 +89,15 @@ impl DeliveryService for Deliveries {
             delivery: Some(delivery_message(store.ids(), delivery)),
         };
         let encoded = |delivery: &_| response(Clone::clone(delivery)).encode_to_vec();
-        let answer = store.retry_delivery(&organization, key, record, encoded).await;
+        let entry = trail.entry(["state"]);
+        let answer = store.retry_delivery(&organization, key, record, &entry, encoded).await;
         match answer.map_err(|error| status::store(error, object))? {
             Answer::Now(delivery) => Ok(Response::new(response(delivery))),
             Answer::Before { response, secret: _ } => {
                 let before = pb::RetryDeliveryResponse::decode(&*response);
-                before.map(Response::new).map_err(|error| status::internal(&error))
+                let before = before.map_err(|error| status::internal(&error))?;
+                trail.unchanged(store).await.map_err(|error| status::store(error, object))?;
+                Ok(Response::new(before))
             }
         }
     }
@@ -90,9 +107,12 @@ impl DeliveryService for Deliveries {
         request: Request<pb::CancelDeliveryRequest>,
     ) -> Result<Response<pb::CancelDeliveryResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::DeliveriesWrite, &request.organization_id)?;
+        let trail = Trail::of(&extensions, &[&request.delivery_id])?;
+        let organization =
+            access::organization(&extensions, Scope::DeliveriesWrite, &request.organization_id)?;
         let (key, object) = self.key(&request.delivery_id)?;
-        let cancelled = self.0.store.cancel_delivery(&organization, key).await;
+        let entry = trail.entry(["state"]);
+        let cancelled = self.0.store.cancel_delivery(&organization, key, &entry).await;
         let cancelled = cancelled.map_err(|error| status::store(error, object))?;
         let delivery = Some(delivery_message(self.0.store.ids(), cancelled));
         Ok(Response::new(pb::CancelDeliveryResponse { delivery }))

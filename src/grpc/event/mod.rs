@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use super::page::{self, Page};
 use super::pb::event_service_server::EventService;
 use super::status::Object;
+use super::trail::Trail;
 use super::{Context, access, pb, status, time};
 use crate::domain::event::{Event, Payload};
 use crate::domain::id::{AccountId, EventKey, OrganizationId};
@@ -34,6 +35,10 @@ impl EventService for Events {
         request: Request<pb::GetEventRequest>,
     ) -> Result<Response<pb::GetEventResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
+        let trail = Trail::of(&extensions, &[&request.event_id])?;
+        if request.include_payload {
+            trail.reads_payload();
+        }
         let organization =
             access::organization(&extensions, Scope::EventsRead, &request.organization_id)?;
         if request.include_payload {
@@ -43,6 +48,9 @@ impl EventService for Events {
         let found = self.0.store.event_by_id(&organization, id, request.include_payload).await;
         let event = found.map_err(|error| status::store(error, Object::event(id)))?;
         let event = message(event, request.include_payload)?;
+        if request.include_payload {
+            trail.read(&self.0.auditor).await?;
+        }
         Ok(Response::new(pb::GetEventResponse { event: Some(event) }))
     }
 
@@ -51,13 +59,23 @@ impl EventService for Events {
         request: Request<pb::ListEventsRequest>,
     ) -> Result<Response<pb::ListEventsResponse>, Status> {
         let (_, extensions, mut request) = request.into_parts();
+        let trail = Trail::of(&extensions, &[])?;
+        if request.include_payload {
+            trail.reads_payload();
+        }
         let organization =
             access::organization(&extensions, Scope::EventsRead, &request.organization_id)?;
         if request.include_payload {
             access::scope(&extensions, Scope::PayloadsRead)?;
         }
         let page = Page::read(&mut request, "ListEvents", self.0.store.page_key())?;
-        self.list(&organization, request, page).await.map(Response::new)
+        let reads_payload = request.include_payload;
+        let listed = self.list(&organization, request, page).await?;
+        if reads_payload {
+            listed.events.iter().for_each(|event| trail.object(&event.id));
+            trail.read(&self.0.auditor).await?;
+        }
+        Ok(Response::new(listed))
     }
 
     async fn purge_event(
@@ -65,9 +83,10 @@ impl EventService for Events {
         request: Request<pb::PurgeEventRequest>,
     ) -> Result<Response<pb::PurgeEventResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
+        let trail = Trail::of(&extensions, &[&request.event_id])?;
         let scope = Scope::PayloadsPurge;
         let organization = access::organization(&extensions, scope, &request.organization_id)?;
-        purge::event(&self.0, &organization, &request).await.map(Response::new)
+        purge::event(&self.0, &organization, &request, trail).await.map(Response::new)
     }
 
     async fn purge_subject(
@@ -75,9 +94,11 @@ impl EventService for Events {
         request: Request<pb::PurgeSubjectRequest>,
     ) -> Result<Response<pb::PurgeSubjectResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
+        // Not the subject: it may name a person, and the log outlives what is purged.
+        let trail = Trail::of(&extensions, &[])?;
         let scope = Scope::PayloadsPurge;
         let organization = access::organization(&extensions, scope, &request.organization_id)?;
-        purge::subject(&self.0, &organization, request).await.map(Response::new)
+        purge::subject(&self.0, &organization, request, trail).await.map(Response::new)
     }
 }
 
@@ -148,6 +169,7 @@ fn message(event: Event, with_payload: bool) -> Result<pb::Event, Status> {
         expire_time: summary.expire_time.map(time::to_timestamp),
         publish_time: Some(time::to_timestamp(summary.publish_time)),
         payload_purge_time: summary.purge_time.map(time::to_timestamp),
+        publisher: (*summary.publisher).to_owned(),
         payload,
     })
 }

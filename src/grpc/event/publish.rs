@@ -2,6 +2,7 @@
 //! the answer. The hot path: payloads are moved, never copied.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
@@ -26,6 +27,7 @@ const BROKEN_MAX: usize = 16;
 struct Reader<'a> {
     organization: &'a OrganizationId,
     trace: TraceContext,
+    publisher: Arc<str>,
     payload_bytes_max: usize,
     now: Timestamp,
 }
@@ -57,6 +59,7 @@ pub(super) async fn publish(
     let reader = Reader {
         organization: &organization,
         trace: call::trace_context(&metadata),
+        publisher: access::publisher(&extensions)?,
         payload_bytes_max: context.limits.payload_bytes_max,
         now: context.lease.now(),
     };
@@ -109,7 +112,8 @@ impl Reader<'_> {
             tracestate: String::new(),
         };
         let event = input.check(self.payload_bytes_max, self.now)?;
-        Ok(NewEvent { trace: self.trace.clone(), ..event })
+        let publisher = Arc::clone(&self.publisher);
+        Ok(NewEvent { trace: self.trace.clone(), publisher, ..event })
     }
 }
 
@@ -203,6 +207,7 @@ mod tests {
         let reader = Reader {
             organization: &organization,
             trace: TraceContext::default(),
+            publisher: "anyone".into(),
             payload_bytes_max: 100,
             now: Timestamp(0),
         };

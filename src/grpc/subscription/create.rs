@@ -9,19 +9,24 @@ use super::secret::choose;
 use crate::domain::id::{OrganizationId, SecretKey, SubscriptionKey};
 use crate::domain::invalid::InvalidField;
 use crate::domain::subscription::SubscriptionState;
+use crate::grpc::field_mask::{Field, fields};
 use crate::grpc::status::Object;
+use crate::grpc::trail::Trail;
 use crate::grpc::{Context, pb, request_id, status};
-use crate::store::{Answer, Created, NewSubscription};
+use crate::store::{Answer, Created, NewSubscription, StoreError};
 
 pub(super) async fn create(
     context: &Context,
     organization: OrganizationId,
     mut request: pb::CreateSubscriptionRequest,
+    trail: &Trail,
 ) -> Result<pb::CreateSubscriptionResponse, Status> {
     let store = &context.store;
     let id = std::mem::take(&mut request.request_id);
     let record = request_id::record(&id, store.page_key(), "CreateSubscription", &request)?;
     let sent = of_request(request.subscription, &organization)?;
+    let mut changed: Vec<_> = fields(None, &sent)?.into_iter().map(Field::name).collect();
+    changed.extend((!sent.account_id.is_empty()).then_some("account_id"));
     let state = first_state(sent.state)?;
     let checked = Draft::sent(sent)?.check(context, &organization, None)?;
     let secret = first_secret(&checked, request.signing_secret)?;
@@ -33,6 +38,7 @@ pub(super) async fn create(
             ..spec_message(&spec)
         };
         let subscription = Some(subscription);
+        trail.unchanged(store).await.map_err(failed)?;
         return Ok(pb::CreateSubscriptionResponse { subscription, signing_secret: None });
     }
     let signs = signs(Some(&profile), spec.signing_enabled, 0);
@@ -43,26 +49,35 @@ pub(super) async fn create(
         state,
         secret: secret.map(|secret| (SecretKey(context.lease.next_key()), secret)),
     };
+    let mut entry = trail.entry(changed);
+    entry.object_ids.push(store.ids().subscription(new.key));
     let response = |created: &Created| pb::CreateSubscriptionResponse {
         subscription: Some(current_message(context, &created.subscription)),
         signing_secret: created.secret.as_ref().map(|one| secret_message(store.ids(), one, signs)),
     };
-    let answer = store.create_subscription(new, record, |made| response(made).encode_to_vec());
-    let answer = answer.await.map_err(|error| status::store(error, Object::subscription("")))?;
-    let (mut response, secret) = match answer {
+    let respond = |made: &Created| response(made).encode_to_vec();
+    let answer = store.create_subscription(new, record, &entry, respond);
+    let (mut response, secret) = match answer.await.map_err(failed)? {
         Answer::Now(created) => {
             context.refresh_routing().await;
             (response(&created), created.secret)
         }
         Answer::Before { response, secret } => {
             let before = pb::CreateSubscriptionResponse::decode(&*response);
-            (before.map_err(|error| status::internal(&error))?, secret)
+            let before = before.map_err(|error| status::internal(&error))?;
+            trail.object(before.subscription.as_ref().map_or("", |one| one.id.as_str()));
+            trail.unchanged(store).await.map_err(failed)?;
+            (before, secret)
         }
     };
     if let (Some(message), Some(secret)) = (&mut response.signing_secret, secret) {
         message.secret = secret.secret.unwrap_or_default();
     }
     Ok(response)
+}
+
+fn failed(error: StoreError) -> Status {
+    status::store(error, Object::subscription(""))
 }
 
 fn first_state(sent: i32) -> Result<SubscriptionState, InvalidField> {

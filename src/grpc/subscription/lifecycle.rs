@@ -8,6 +8,7 @@ use crate::domain::id::OrganizationId;
 use crate::domain::lifecycle::Transition;
 use crate::domain::subscription::Subscription;
 use crate::grpc::status::Object;
+use crate::grpc::trail::Trail;
 use crate::grpc::{Context, pb, status};
 use crate::store::{Change, ChangeError};
 
@@ -16,6 +17,7 @@ pub(super) async fn apply(
     organization: &OrganizationId,
     id: &str,
     transition: Transition,
+    trail: &Trail,
 ) -> Result<pb::Subscription, Status> {
     let key = key_of(context, id)?;
     let change = |current: Subscription| {
@@ -27,7 +29,8 @@ pub(super) async fn apply(
         let state_reason = String::new();
         Ok(Change::Write(Box::new(Subscription { state, state_reason, ..current })))
     };
-    let changed = context.store.change_subscription(organization, key, None, change).await;
+    let (store, entry) = (&context.store, trail.entry(["state"]));
+    let changed = store.change_subscription(organization, key, None, &entry, change).await;
     let object = Object::subscription(id);
     let changed = changed.map_err(|error| match error {
         ChangeError::Store(error) => status::store(error, object),

@@ -18,6 +18,7 @@ use self::message::current_message;
 use super::delivery::required;
 use super::pb::subscription_service_server::SubscriptionService;
 use super::status::Object;
+use super::trail::Trail;
 use super::{Context, access, pb, status};
 use crate::domain::id::{OrganizationId, SubscriptionKey};
 use crate::domain::lifecycle::Transition;
@@ -36,8 +37,10 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::CreateSubscriptionRequest>,
     ) -> Result<Response<pb::CreateSubscriptionResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
-        create::create(&self.0, organization, request).await.map(Response::new)
+        let trail = Trail::of(&extensions, &[])?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
+        create::create(&self.0, organization, request, trail).await.map(Response::new)
     }
 
     async fn get_subscription(
@@ -45,7 +48,8 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::GetSubscriptionRequest>,
     ) -> Result<Response<pb::GetSubscriptionResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsRead, &request.organization_id)?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsRead, &request.organization_id)?;
         let found = find(&self.0, &organization, &request.subscription_id).await?;
         let subscription = Some(current_message(&self.0, &found));
         Ok(Response::new(pb::GetSubscriptionResponse { subscription }))
@@ -56,7 +60,8 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::ListSubscriptionsRequest>,
     ) -> Result<Response<pb::ListSubscriptionsResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsRead, &request.organization_id)?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsRead, &request.organization_id)?;
         list::list(&self.0, &organization, request).await.map(Response::new)
     }
 
@@ -65,8 +70,10 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::UpdateSubscriptionRequest>,
     ) -> Result<Response<pb::UpdateSubscriptionResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
-        update::update(&self.0, &organization, request).await.map(Response::new)
+        let trail = Trail::of(&extensions, &[update::id_of(&request)])?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
+        update::update(&self.0, &organization, request, trail).await.map(Response::new)
     }
 
     async fn delete_subscription(
@@ -74,8 +81,10 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::DeleteSubscriptionRequest>,
     ) -> Result<Response<pb::DeleteSubscriptionResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
-        self.delete(&organization, &request).await?;
+        let trail = Trail::of(&extensions, &[&request.subscription_id])?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
+        self.delete(&organization, &request, trail).await?;
         Ok(Response::new(pb::DeleteSubscriptionResponse {}))
     }
 
@@ -84,9 +93,12 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::PauseSubscriptionRequest>,
     ) -> Result<Response<pb::PauseSubscriptionResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
+        let trail = Trail::of(&extensions, &[&request.subscription_id])?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         let id = &request.subscription_id;
-        let subscription = lifecycle::apply(&self.0, &organization, id, Transition::Pause).await?;
+        let subscription =
+            lifecycle::apply(&self.0, &organization, id, Transition::Pause, trail).await?;
         Ok(Response::new(pb::PauseSubscriptionResponse { subscription: Some(subscription) }))
     }
 
@@ -95,9 +107,12 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::ResumeSubscriptionRequest>,
     ) -> Result<Response<pb::ResumeSubscriptionResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
+        let trail = Trail::of(&extensions, &[&request.subscription_id])?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         let id = &request.subscription_id;
-        let subscription = lifecycle::apply(&self.0, &organization, id, Transition::Resume).await?;
+        let subscription =
+            lifecycle::apply(&self.0, &organization, id, Transition::Resume, trail).await?;
         Ok(Response::new(pb::ResumeSubscriptionResponse { subscription: Some(subscription) }))
     }
 
@@ -106,10 +121,12 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::ActivateSubscriptionRequest>,
     ) -> Result<Response<pb::ActivateSubscriptionResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
+        let trail = Trail::of(&extensions, &[&request.subscription_id])?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         let id = &request.subscription_id;
         let transition = Transition::Activate;
-        let subscription = lifecycle::apply(&self.0, &organization, id, transition).await?;
+        let subscription = lifecycle::apply(&self.0, &organization, id, transition, trail).await?;
         Ok(Response::new(pb::ActivateSubscriptionResponse { subscription: Some(subscription) }))
     }
 
@@ -118,10 +135,12 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::DeactivateSubscriptionRequest>,
     ) -> Result<Response<pb::DeactivateSubscriptionResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
+        let trail = Trail::of(&extensions, &[&request.subscription_id])?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
         let id = &request.subscription_id;
         let transition = Transition::Deactivate;
-        let subscription = lifecycle::apply(&self.0, &organization, id, transition).await?;
+        let subscription = lifecycle::apply(&self.0, &organization, id, transition, trail).await?;
         Ok(Response::new(pb::DeactivateSubscriptionResponse { subscription: Some(subscription) }))
     }
 
@@ -137,8 +156,10 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::RotateSigningSecretRequest>,
     ) -> Result<Response<pb::RotateSigningSecretResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
-        secret::rotate(&self.0, &organization, request).await.map(Response::new)
+        let trail = Trail::of(&extensions, &[&request.subscription_id])?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
+        secret::rotate(&self.0, &organization, request, trail).await.map(Response::new)
     }
 
     async fn list_signing_secrets(
@@ -146,7 +167,8 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::ListSigningSecretsRequest>,
     ) -> Result<Response<pb::ListSigningSecretsResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsRead, &request.organization_id)?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsRead, &request.organization_id)?;
         secret::list(&self.0, &organization, &request).await.map(Response::new)
     }
 
@@ -155,8 +177,11 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::RevokeSigningSecretRequest>,
     ) -> Result<Response<pb::RevokeSigningSecretResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let organization = access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
-        secret::revoke(&self.0, &organization, &request).await?;
+        let trail =
+            Trail::of(&extensions, &[&request.subscription_id, &request.signing_secret_id])?;
+        let organization =
+            access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
+        secret::revoke(&self.0, &organization, &request, trail).await?;
         Ok(Response::new(pb::RevokeSigningSecretResponse {}))
     }
 
@@ -176,12 +201,14 @@ impl Subscriptions {
         &self,
         organization: &OrganizationId,
         request: &pb::DeleteSubscriptionRequest,
+        trail: &Trail,
     ) -> Result<(), Status> {
         let id = &request.subscription_id;
         required("subscription_id", id)?;
         let etag = parse_etag(&request.etag)?;
-        let deleted = match self.0.store.ids().parse_subscription(id) {
-            Some(key) => self.0.store.delete_subscription(organization, key, etag).await,
+        let (store, entry) = (&self.0.store, trail.entry([]));
+        let deleted = match store.ids().parse_subscription(id) {
+            Some(key) => store.delete_subscription(organization, key, etag, &entry).await,
             None => Err(StoreError::NotFound),
         };
         match deleted {
@@ -189,7 +216,10 @@ impl Subscriptions {
                 self.0.refresh_routing().await;
                 Ok(())
             }
-            Err(StoreError::NotFound) if request.allow_missing => Ok(()),
+            Err(StoreError::NotFound) if request.allow_missing => {
+                let audited = trail.unchanged(store).await;
+                audited.map_err(|error| status::store(error, Object::subscription(id)))
+            }
             Err(error) => Err(status::store(error, Object::subscription(id))),
         }
     }

@@ -9,6 +9,7 @@ use crate::domain::id::{AccountId, DeliveryKey};
 use crate::domain::scope::Scope;
 use crate::domain::subscription::SubscriptionState;
 use crate::grpc::status::Object;
+use crate::grpc::trail::Trail;
 use crate::grpc::{Context, access, call, pb, status};
 
 pub(super) async fn ping(
@@ -16,6 +17,7 @@ pub(super) async fn ping(
     request: Request<pb::PingSubscriptionRequest>,
 ) -> Result<pb::PingSubscriptionResponse, Status> {
     let (metadata, extensions, request) = request.into_parts();
+    let trail = Trail::of(&extensions, &[&request.subscription_id])?;
     let organization =
         access::organization(&extensions, Scope::SubscriptionsWrite, &request.organization_id)?;
     let id = &request.subscription_id;
@@ -50,14 +52,20 @@ pub(super) async fn ping(
     let event = input.check(PAYLOAD_BYTES_CEILING, context.lease.now());
     let event = event.map_err(|invalid| status::internal(&invalid))?;
     let target = Some(subscription.key);
-    let event = NewEvent { target, trace: call::trace_context(&metadata), ..event };
-    let published = context.intake.publish(vec![event]).await.map_err(status::publish)?;
-    let published = published.into_iter().next();
-    let published = published.ok_or_else(|| status::internal(&"a ping without a result"))?;
-    if published.delivery_count == 0 {
+    let (trace, publisher) = (call::trace_context(&metadata), access::publisher(&extensions)?);
+    let event = NewEvent { target, trace, publisher, ..event };
+    let stored = context.intake.publish(vec![event]).await.map_err(status::publish)?;
+    let stored = stored.into_iter().next();
+    let stored = stored.ok_or_else(|| status::internal(&"a ping without a result"))?;
+    if stored.delivery_count == 0 {
         return Err(inactive());
     }
-    let delivery = DeliveryKey { event: published.key, subscription: subscription.key };
+    let delivery = DeliveryKey { event: stored.key, subscription: subscription.key };
     let delivery_id = context.store.ids().delivery(delivery);
-    Ok(pb::PingSubscriptionResponse { delivery_id, event_id: published.id })
+    // The event's own row says who sent it, as with every published event; this entry follows.
+    trail.object(&stored.id);
+    trail.object(&delivery_id);
+    let audited = trail.unchanged(&context.store).await;
+    audited.map_err(|error| status::store(error, object))?;
+    Ok(pb::PingSubscriptionResponse { delivery_id, event_id: stored.id })
 }

@@ -14,8 +14,9 @@ use crate::domain::subscription::{SigningSecret, Subscription};
 use crate::domain::timestamp::Timestamp;
 use crate::grpc::delivery::required;
 use crate::grpc::status::Object;
+use crate::grpc::trail::Trail;
 use crate::grpc::{Context, pb, request_id, status, time};
-use crate::store::Answer;
+use crate::store::{Answer, NewSecret};
 
 const OVERLAP_DEFAULT: Duration = Duration::from_hours(24);
 const OVERLAP_MAX: Duration = Duration::from_hours(30 * 24);
@@ -24,6 +25,7 @@ pub(super) async fn rotate(
     context: &Context,
     organization: &OrganizationId,
     mut request: pb::RotateSigningSecretRequest,
+    trail: &Trail,
 ) -> Result<pb::RotateSigningSecretResponse, Status> {
     let store = &context.store;
     let id = std::mem::take(&mut request.request_id);
@@ -46,10 +48,12 @@ pub(super) async fn rotate(
     let response = |secret: &SigningSecret| pb::RotateSigningSecretResponse {
         signing_secret: Some(secret_message(store.ids(), secret, signs)),
     };
-    let new = (SecretKey(context.lease.next_key()), secret);
+    let new = NewSecret { key: SecretKey(context.lease.next_key()), secret, overlap };
+    let mut entry = trail.entry(["signing_secrets"]);
+    entry.object_ids.push(store.ids().secret(new.key));
     let respond = |secret: &SigningSecret| response(secret).encode_to_vec();
     let key = subscription.key;
-    let answer = store.rotate_secret(organization, key, new, overlap, record, respond).await;
+    let answer = store.rotate_secret(organization, key, new, record, &entry, respond).await;
     let (mut response, secret) = match answer.map_err(|error| status::store(error, object))? {
         Answer::Now(secret) => {
             context.refresh_routing().await;
@@ -57,7 +61,10 @@ pub(super) async fn rotate(
         }
         Answer::Before { response, secret } => {
             let before = pb::RotateSigningSecretResponse::decode(&*response);
-            (before.map_err(|error| status::internal(&error))?, secret)
+            let before = before.map_err(|error| status::internal(&error))?;
+            trail.object(before.signing_secret.as_ref().map_or("", |one| one.id.as_str()));
+            trail.unchanged(store).await.map_err(|error| status::store(error, object))?;
+            (before, secret)
         }
     };
     if let (Some(message), Some(secret)) = (&mut response.signing_secret, secret) {
@@ -85,6 +92,7 @@ pub(super) async fn revoke(
     context: &Context,
     organization: &OrganizationId,
     request: &pb::RevokeSigningSecretRequest,
+    trail: &Trail,
 ) -> Result<(), Status> {
     let id = &request.signing_secret_id;
     required("signing_secret_id", id)?;
@@ -93,7 +101,8 @@ pub(super) async fn revoke(
     let object = Object::signing_secret(id);
     let secret = context.store.ids().parse_secret(id);
     let secret = secret.ok_or_else(|| status::not_found(object))?;
-    let revoked = context.store.revoke_secret(organization, key, secret).await;
+    let entry = trail.entry(["signing_secrets"]);
+    let revoked = context.store.revoke_secret(organization, key, secret, &entry).await;
     revoked.map_err(|error| status::store(error, object))?;
     context.refresh_routing().await;
     Ok(())

@@ -13,6 +13,7 @@ use crate::domain::subscription::Subscription;
 use crate::grpc::delivery::required;
 use crate::grpc::field_mask::{Field, fields};
 use crate::grpc::status::Object;
+use crate::grpc::trail::Trail;
 use crate::grpc::{Context, pb, status};
 use crate::store::{Change, ChangeError, StoreError};
 
@@ -28,22 +29,31 @@ struct Update<'a> {
     etag: Option<i64>,
     fields: Vec<Field>,
     sent: pb::Subscription,
+    trail: &'a Trail,
+}
+
+/// Which subscription is meant.
+pub(super) fn id_of(request: &pb::UpdateSubscriptionRequest) -> &str {
+    request.subscription.as_ref().map_or("", |sent| sent.id.as_str())
 }
 
 pub(super) async fn update(
     context: &Context,
     organization: &OrganizationId,
     request: pb::UpdateSubscriptionRequest,
+    trail: &Trail,
 ) -> Result<pb::UpdateSubscriptionResponse, Status> {
     let sent = of_request(request.subscription, organization)?;
     required("subscription.id", &sent.id)?;
     let etag = parse_etag(&sent.etag).map_err(|invalid| invalid.within("subscription"))?;
     let fields = fields(request.update_mask.as_ref(), &sent)?;
     let key = key_of(context, &sent.id)?;
-    let update = Update { context, organization, key, etag, fields, sent };
+    let update = Update { context, organization, key, etag, fields, sent, trail };
     for _ in 0..TRIES {
         let (current, wanted) = update.merge().await?;
         let changed = if request.validate_only {
+            let audited = trail.unchanged(&context.store).await;
+            audited.map_err(|error| status::store(error, update.object()))?;
             wanted
         } else {
             match update.write(current, wanted).await {
@@ -106,13 +116,17 @@ impl Update<'_> {
         wanted: Subscription,
     ) -> Result<Subscription, StoreError> {
         if wanted.spec == current.spec {
+            self.trail.unchanged(&self.context.store).await?;
             return Ok(current);
         }
+        let differs = |field: &&Field| field.differs(&current.spec, &wanted.spec);
+        let changed = self.fields.iter().filter(differs).map(|field| field.name());
+        let entry = self.trail.entry(changed);
         let write = |_| Ok::<_, std::convert::Infallible>(Change::Write(Box::new(wanted)));
         let version = Some(current.version);
         let store = &self.context.store;
-        let changed = store.change_subscription(self.organization, self.key, version, write).await;
-        match changed {
+        let (organization, key) = (self.organization, self.key);
+        match store.change_subscription(organization, key, version, &entry, write).await {
             Ok(changed) => {
                 self.context.refresh_routing().await;
                 Ok(changed)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sea_orm::ConnectionTrait;
 
 use super::on_both_engines;
-use super::world::{Draft, World, acme, attempt};
+use super::world::{Draft, World, acme, attempt, entry};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, DeliveryState};
 use crate::domain::event::Payload;
@@ -224,7 +224,7 @@ async fn a_cancelled_delivery_is_not_put_back_in_line_by_its_attempt(store: Stor
     let subscription = world.subscribe(&acme()).await.key;
     let event = world.publish(&Draft::to(&[subscription])).await;
     let delivery = DeliveryKey { event, subscription };
-    world.store.cancel_delivery(&acme(), delivery).await.expect("cancels");
+    world.store.cancel_delivery(&acme(), delivery, &entry()).await.expect("cancels");
     let failed = attempt(1, AttemptResult::Timeout);
     world.settle(delivery, failed, Next::RetryIn(Duration::ZERO)).await;
     let now = world.store.delivery(&acme(), delivery).await.expect("is there");
@@ -276,7 +276,8 @@ async fn a_delivery_that_is_cancelled_during_its_take_over_stays_cancelled(store
     let taking = tokio::spawn(async move { store.take_over(&dead).await });
     until_blocked(&world.store, 1, || taking.is_finished()).await;
     let (store, delivery) = (world.store.clone(), DeliveryKey { event, subscription });
-    let cancelling = tokio::spawn(async move { store.cancel_delivery(&acme(), delivery).await });
+    let cancelling =
+        tokio::spawn(async move { store.cancel_delivery(&acme(), delivery, &entry()).await });
     until_blocked(&world.store, 2, || cancelling.is_finished()).await;
     blocking.commit().await.expect("commits");
     assert_eq!(taking.await.expect("no panic").expect("takes over"), Some(2));
@@ -342,7 +343,7 @@ async fn a_cancelled_delivery_does_not_come_back_when_it_is_spilled(store: Store
     let subscription = world.subscribe(&acme()).await.key;
     let event = world.publish(&Draft::to(&[subscription])).await;
     let delivery = DeliveryKey { event, subscription };
-    world.store.cancel_delivery(&acme(), delivery).await.expect("cancels");
+    world.store.cancel_delivery(&acme(), delivery, &entry()).await.expect("cancels");
     world.store.spill(world.fence, &[delivery]).await.expect("answers");
     let state = world.store.delivery(&acme(), delivery).await.expect("is there").state;
     assert_eq!(state, DeliveryState::Cancelled);
@@ -417,8 +418,12 @@ async fn an_attempt_of_before_a_cancellation_changes_nothing_of_the_retry(store:
     let delivery = DeliveryKey { event, subscription };
     let wanted = [(subscription, 1)];
     let first = world.store.claim(world.fence, &wanted, u64::MAX).await.expect("claims");
-    world.store.cancel_delivery(&acme(), delivery).await.expect("cancels");
-    world.store.retry_delivery(&acme(), delivery, None, |_| Vec::new()).await.expect("again");
+    world.store.cancel_delivery(&acme(), delivery, &entry()).await.expect("cancels");
+    world
+        .store
+        .retry_delivery(&acme(), delivery, None, &entry(), |_| Vec::new())
+        .await
+        .expect("again");
     let second = world.store.claim(world.fence, &wanted, u64::MAX).await.expect("claims");
     assert_ne!(first[0].number, second[0].number);
     let settle = async |claim: i32, number: u32, next: Next| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::on_both_engines;
-use super::world::{Draft, NOON, World, acme, attempt, other};
+use super::world::{Draft, NOON, World, acme, attempt, entry, other};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, Delivery, DeliveryState};
 use crate::domain::id::{DeliveryKey, SubscriptionKey};
@@ -97,9 +97,9 @@ async fn only_targets_of_the_organizations_events_are_deliveries(store: Store) {
         assert!(matches!(found, Err(StoreError::NotFound)), "{found:?}");
         let found = store.attempts(&organization, key, 0, 10, false).await;
         assert!(matches!(found, Err(StoreError::NotFound)), "{found:?}");
-        let found = store.cancel_delivery(&organization, key).await;
+        let found = store.cancel_delivery(&organization, key, &entry()).await;
         assert!(matches!(found, Err(StoreError::NotFound)), "{found:?}");
-        let found = store.retry_delivery(&organization, key, None, |_| Vec::new()).await;
+        let found = store.retry_delivery(&organization, key, None, &entry(), |_| Vec::new()).await;
         assert!(matches!(found, Err(StoreError::NotFound)), "{found:?}");
     }
 }

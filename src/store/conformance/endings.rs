@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::on_both_engines;
-use super::world::{Draft, World, acme, attempt, request};
+use super::world::{Draft, World, acme, attempt, entry, request};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, Delivery, DeliveryState};
 use crate::domain::id::{DeliveryKey, SubscriptionKey};
@@ -86,7 +86,7 @@ async fn only_ended_ones_can_be_retried(store: Store) {
         assert!(matches!(refused, Err(StoreError::WrongState(_))), "{refused:?}");
     }
     let key = published(&world, Draft::to).await;
-    world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+    world.store.cancel_delivery(&acme(), key, &entry()).await.expect("cancels");
     assert_eq!(retry(&world, key).await.expect("retries").state, DeliveryState::Pending);
 }
 
@@ -104,7 +104,11 @@ async fn a_retry_needs_a_payload_and_a_subscription_that_takes_events(store: Sto
     set_state(&world, key.subscription, SubscriptionState::Paused).await;
     retry(&world, key).await.expect("waits until it is resumed");
     let key = dead(&world).await;
-    world.store.delete_subscription(&acme(), key.subscription, None).await.expect("deletes");
+    world
+        .store
+        .delete_subscription(&acme(), key.subscription, None, &entry())
+        .await
+        .expect("deletes");
     refused(key).await;
     let key = dead(&world).await;
     world.execute("UPDATE event SET payload = NULL", vec![]).await;
@@ -116,7 +120,7 @@ async fn a_retry_is_made_once_a_request(store: Store) {
     let key = dead(&world).await;
     let retry = async |hash| {
         let respond = |delivery: &Delivery| format!("{:?}", delivery.state).into_bytes();
-        world.store.retry_delivery(&acme(), key, Some(request("r", hash)), respond).await
+        world.store.retry_delivery(&acme(), key, Some(request("r", hash)), &entry(), respond).await
     };
     assert!(matches!(retry(1).await, Ok(Answer::Now(_))));
     world.settle_due(key.subscription, AttemptResult::HttpStatus, DEAD).await;
@@ -131,19 +135,19 @@ async fn a_retry_is_made_once_a_request(store: Store) {
 async fn a_pending_one_is_cancelled(store: Store) {
     let world = World::new(store).await;
     let key = published(&world, Draft::parked).await;
-    let cancelled = world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+    let cancelled = world.store.cancel_delivery(&acme(), key, &entry()).await.expect("cancels");
     assert_eq!(cancelled.state, DeliveryState::Cancelled);
     assert!(cancelled.end_time.is_some() && cancelled.dead_reason.is_none());
     let claims = world.store.claim(world.fence, &[(key.subscription, 5)], u64::MAX).await;
     assert!(claims.expect("claims").is_empty());
-    let again = world.store.cancel_delivery(&acme(), key).await.expect("is cancelled");
+    let again = world.store.cancel_delivery(&acme(), key, &entry()).await.expect("is cancelled");
     assert_eq!(again.end_time, cancelled.end_time);
 }
 
 async fn a_cancelled_one_stays_so_when_its_attempt_fails(store: Store) {
     let world = World::new(store).await;
     let key = published(&world, Draft::to).await;
-    world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+    world.store.cancel_delivery(&acme(), key, &entry()).await.expect("cancels");
     world.settle(key, attempt(1, AttemptResult::HttpStatus), Next::RetryIn(Duration::ZERO)).await;
     let delivery = world.store.delivery(&acme(), key).await.expect("is there");
     assert_eq!(delivery.state, DeliveryState::Cancelled);
@@ -157,8 +161,9 @@ async fn a_cancellation_wins_over_a_failure_at_the_same_time(store: Store) {
         let key = published(&world, Draft::to).await;
         let failed = attempt(1, AttemptResult::HttpStatus);
         let settled = world.settle(key, failed, Next::RetryIn(Duration::ZERO));
-        let acme = acme();
-        let (cancelled, ()) = tokio::join!(world.store.cancel_delivery(&acme, key), settled);
+        let (acme, entry) = (acme(), entry());
+        let (cancelled, ()) =
+            tokio::join!(world.store.cancel_delivery(&acme, key, &entry), settled);
         assert_eq!(cancelled.expect("cancels").state, DeliveryState::Cancelled);
         let delivery = world.store.delivery(&acme, key).await.expect("is there");
         assert_eq!(delivery.state, DeliveryState::Cancelled);
@@ -170,7 +175,7 @@ async fn ended_ones_cannot_be_cancelled(store: Store) {
     let succeeded = published(&world, Draft::to).await;
     world.settle(succeeded, attempt(1, AttemptResult::Succeeded), Next::Succeeded).await;
     for key in [succeeded, dead(&world).await] {
-        let refused = world.store.cancel_delivery(&acme(), key).await;
+        let refused = world.store.cancel_delivery(&acme(), key, &entry()).await;
         assert!(matches!(refused, Err(StoreError::WrongState(_))), "{refused:?}");
     }
 }
@@ -178,7 +183,7 @@ async fn ended_ones_cannot_be_cancelled(store: Store) {
 async fn a_late_end_is_not_the_end_of_the_retry(store: Store) {
     let world = World::new(store).await;
     let key = published(&world, Draft::to).await;
-    world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+    world.store.cancel_delivery(&acme(), key, &entry()).await.expect("cancels");
     retry(&world, key).await.expect("retries");
     // The request of before the cancellation ends while the retry waits, and is said again
     // after it: as after a lost answer.
@@ -198,14 +203,14 @@ async fn every_attempt_has_a_number_of_its_own_however_often_it_is_cancelled(sto
     let wanted = [(key.subscription, 1)];
     // Attempt 1 is under way; attempt 2 is too, then not even claimed, then under way.
     for (attempts, is_claimed) in [(1, true), (2, false), (2, true)] {
-        world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+        world.store.cancel_delivery(&acme(), key, &entry()).await.expect("cancels");
         retry(&world, key).await.expect("retries");
         if is_claimed {
             let claims = world.store.claim(world.fence, &wanted, u64::MAX).await.expect("claims");
             assert_eq!(claims[0].attempts, attempts);
         }
     }
-    world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+    world.store.cancel_delivery(&acme(), key, &entry()).await.expect("cancels");
     retry(&world, key).await.expect("retries");
     world.settle_due(key.subscription, AttemptResult::Succeeded, Next::Succeeded).await;
     let delivery = world.store.delivery(&acme(), key).await.expect("is there");
@@ -219,7 +224,7 @@ async fn a_claim_of_one_retry_settles_nothing_of_the_next(store: Store) {
     let key = published(&world, Draft::to).await;
     let mut claims = Vec::new();
     for _ in 0..2 {
-        world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+        world.store.cancel_delivery(&acme(), key, &entry()).await.expect("cancels");
         retry(&world, key).await.expect("retries");
         let wanted = [(key.subscription, 1)];
         claims.extend(world.store.claim(world.fence, &wanted, u64::MAX).await.expect("claims"));
@@ -251,7 +256,7 @@ async fn published(world: &World, draft: fn(&[SubscriptionKey]) -> Draft) -> Del
 }
 
 async fn retry(world: &World, key: DeliveryKey) -> Result<Delivery, StoreError> {
-    match world.store.retry_delivery(&acme(), key, None, |_| Vec::new()).await? {
+    match world.store.retry_delivery(&acme(), key, None, &entry(), |_| Vec::new()).await? {
         Answer::Now(delivery) => Ok(delivery),
         Answer::Before { .. } => unreachable!("there was no request id"),
     }
@@ -262,5 +267,5 @@ async fn set_state(world: &World, key: SubscriptionKey, state: SubscriptionState
         one.state = state;
         Ok(Change::Write(Box::new(one)))
     };
-    world.store.change_subscription(&acme(), key, None, change).await.expect("changes");
+    world.store.change_subscription(&acme(), key, None, &entry(), change).await.expect("changes");
 }

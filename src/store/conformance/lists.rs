@@ -6,7 +6,7 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 
 use super::on_both_engines;
-use super::world::{Draft, NOON, World, acme, attempt, other};
+use super::world::{Draft, NOON, World, acme, attempt, entry, other};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, Delivery, DeliveryState};
 use crate::domain::event::Payload;
@@ -117,7 +117,7 @@ async fn some_of_everything(world: &World) -> (Vec<SubscriptionKey>, Vec<Deliver
                 }
                 (2, true) | (0, false) => world.settle(key, failed(), dead).await,
                 (4, _) => {
-                    world.store.cancel_delivery(&acme(), key).await.expect("cancels");
+                    world.store.cancel_delivery(&acme(), key, &entry()).await.expect("cancels");
                 }
                 (5, _) => {
                     world.settle(key, failed(), Next::RetryIn(Duration::ZERO)).await;

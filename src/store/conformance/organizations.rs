@@ -6,7 +6,7 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 
 use super::on_both_engines;
-use super::world::{Draft, World, acme, attempt, other, request};
+use super::world::{Draft, World, acme, attempt, entry, other, request};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeadReason;
 use crate::domain::id::{ApiKeyId, DeliveryKey, OrganizationId, SubscriptionKey};
@@ -31,7 +31,7 @@ async fn nothing_of_a_deleted_organization_is_left(store: Store) {
     assert!(before.iter().all(|(_, rows)| 0 < *rows), "each table has some: {before:?}");
 
     let version = world.store.routing_version().await.expect("reads");
-    let deletion = world.store.begin_deletion(&acme()).await.expect("begins");
+    let deletion = world.store.begin_deletion(&acme(), &entry()).await.expect("begins");
     assert_eq!((deletion.api_keys, deletion.subscriptions), (2, 1));
     assert!(Duration::from_secs(30) < deletion.quiet_in, "{deletion:?}");
     let mut portions = 0;
@@ -75,13 +75,13 @@ async fn what_requests_under_way_leave_behind_goes_too(store: Store) {
     let world = World::new(store).await;
     let subscription = world.subscribe(&acme()).await.key;
     let event = world.publish(&Draft::to(&[subscription])).await;
-    let deletion = world.store.begin_deletion(&acme()).await.expect("begins");
+    let deletion = world.store.begin_deletion(&acme(), &entry()).await.expect("begins");
     assert_eq!(world.store.delete_portion(&acme(), &deletion).await.expect("deletes"), 1);
 
     let delivery = DeliveryKey { event, subscription };
     world.settle(delivery, attempt(1, AttemptResult::HttpStatus), Next::Cancelled).await;
 
-    let again = world.store.begin_deletion(&acme()).await.expect("goes on");
+    let again = world.store.begin_deletion(&acme(), &entry()).await.expect("goes on");
     assert_eq!((again.api_keys, again.subscriptions), (0, 0));
     assert!(again.quiet_in <= deletion.quiet_in, "it counts from the first time");
     assert_eq!(world.store.delete_portion(&acme(), &again).await.expect("deletes"), 2);
@@ -93,10 +93,11 @@ async fn furnish(world: &World, organization: &OrganizationId) -> SubscriptionKe
     let mut new = world.new_subscription(organization);
     new.spec.tls.authorities = "authorities".to_owned();
     let subscription = new.key;
-    let made = world.store.create_subscription(new, Some(request("r", 1)), |_| Vec::new()).await;
+    let made =
+        world.store.create_subscription(new, Some(request("r", 1)), &entry(), |_| Vec::new()).await;
     made.expect("creates");
     let week = Kept { payload: Some(Duration::from_hours(24)), metadata: None };
-    world.store.set_retention(Some(organization), week).await.expect("sets");
+    world.store.set_retention(Some(organization), week, &entry()).await.expect("sets");
     let to = |draft: Draft| Draft { organization: organization.clone(), ..draft };
     let named = Draft { id: Some("order-1"), ..Draft::to(&[subscription]) };
     let event = world.publish(&to(named)).await;
@@ -125,7 +126,7 @@ async fn key(world: &World, number: i64, organizations: &[OrganizationId]) {
         secret_hash: [3; 32],
         life: None,
     };
-    world.store.create_api_key(new).await.expect("makes");
+    world.store.create_api_key(new, &entry()).await.expect("makes");
 }
 
 /// How many rows of each table are an organization's.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 
 use super::on_both_engines;
-use super::world::{Draft, NOON, World, acme, attempt, other};
+use super::world::{Draft, NOON, World, acme, attempt, entry, other};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, DeliveryState};
 use crate::domain::event::{Event, Payload};
@@ -39,7 +39,7 @@ async fn a_purged_event_carries_nothing_and_what_is_open_of_it_is_cancelled(stor
     let id = world.store.ids().event(event);
 
     for _ in 0..2 {
-        let purged = world.store.purge_event(&acme(), &id).await.expect("it is there");
+        let purged = world.store.purge_event(&acme(), &id, &entry()).await.expect("it is there");
         assert!(purged.summary.purge_time.is_some() && purged.summary.payload_bytes == 7);
         assert!(purged.summary.attributes.is_empty() && purged.summary.subject.is_empty());
         assert_eq!(read(&world, event).await.payload, Payload::None);
@@ -51,11 +51,13 @@ async fn a_purged_event_carries_nothing_and_what_is_open_of_it_is_cancelled(stor
     let claims = world.store.claim(world.fence, &[(waits, 9), (flies, 9)], u64::MAX).await;
     assert!(claims.expect("claims").is_empty());
     for subscription in [waits, has] {
-        let refused =
-            world.store.retry_delivery(&acme(), of(subscription), None, |_| Vec::new()).await;
+        let refused = world
+            .store
+            .retry_delivery(&acme(), of(subscription), None, &entry(), |_| Vec::new())
+            .await;
         assert!(matches!(refused, Err(StoreError::Purged)), "{refused:?}");
     }
-    let foreign = world.store.purge_event(&other(), &id).await;
+    let foreign = world.store.purge_event(&other(), &id, &entry()).await;
     assert!(matches!(foreign, Err(StoreError::NotFound)), "{foreign:?}");
 }
 
@@ -65,7 +67,7 @@ async fn what_a_request_under_way_brings_later_goes_too(store: Store) {
     let event = world.publish(&Draft::to(&[subscription])).await;
     let delivery = DeliveryKey { event, subscription };
     let id = world.store.ids().event(event);
-    world.store.purge_event(&acme(), &id).await.expect("it is there");
+    world.store.purge_event(&acme(), &id, &entry()).await.expect("it is there");
 
     let failed = attempt(1, AttemptResult::HttpStatus);
     world.settle(delivery, failed.clone(), Next::RetryIn(Duration::ZERO)).await;
@@ -90,7 +92,7 @@ async fn a_purge_by_subject_finds_those_of_one_organization(store: Store) {
     let foreign = world.publish(&Draft { organization: other(), ..Draft::to(&[]) }).await;
 
     let purge = async |subject: &str| {
-        world.store.purge_subject(&acme(), subject, None).await.expect("purges")
+        world.store.purge_subject(&acme(), subject, None, &entry()).await.expect("purges")
     };
     assert_eq!(purge("patient-2").await, SubjectPurge { purged: 0, next: None });
     assert_eq!(purge("patient-1").await, SubjectPurge { purged: 2, next: None });
@@ -207,7 +209,7 @@ async fn an_organization_may_be_kept_longer_or_shorter(store: Store) {
     let world = World::new(store).await;
     let at = now(&world).await.minus(10 * DAY);
     let month = Kept { payload: Some(31 * DAY), metadata: None };
-    world.store.set_retention(Some(&other()), month).await.expect("sets");
+    world.store.set_retention(Some(&other()), month, &entry()).await.expect("sets");
     let everybodys = world.publish(&Draft { at, ..Draft::to(&[]) }).await;
     let others = world.publish(&Draft { at, organization: other(), ..Draft::to(&[]) }).await;
     let carries = async |event| read(&world, event).await.payload != Payload::None;
@@ -216,7 +218,7 @@ async fn an_organization_may_be_kept_longer_or_shorter(store: Store) {
     assert_eq!(passing(&world, Some(&other()), Stage::Payload, 100).await.events, 0);
     assert!(!carries(everybodys).await && carries(others).await);
 
-    world.store.clear_retention(&other()).await.expect("clears");
+    world.store.clear_retention(&other(), &entry()).await.expect("clears");
     assert_eq!(passing(&world, None, Stage::Payload, 100).await.events, 0);
     assert_eq!(passing(&world, Some(&other()), Stage::Payload, 100).await.events, 1);
     assert!(!carries(others).await);
@@ -228,13 +230,13 @@ async fn settings_change_one_by_one_and_are_taken_back(store: Store) {
     assert_eq!((first.payload, first.metadata, first.own.len()), (7 * DAY, 90 * DAY, 0));
     let payload = Kept { payload: Some(DAY), metadata: None };
     let metadata = Kept { payload: None, metadata: Some(30 * DAY) };
-    store.set_retention(None, metadata).await.expect("sets");
-    store.set_retention(Some(&acme()), payload).await.expect("sets");
-    store.set_retention(Some(&acme()), metadata).await.expect("sets");
+    store.set_retention(None, metadata, &entry()).await.expect("sets");
+    store.set_retention(Some(&acme()), payload, &entry()).await.expect("sets");
+    store.set_retention(Some(&acme()), metadata, &entry()).await.expect("sets");
     let after = settings().await;
     assert_eq!((after.payload, after.metadata), (7 * DAY, 30 * DAY));
     assert_eq!(after.own[&acme()], Kept { payload: Some(DAY), metadata: Some(30 * DAY) });
-    store.clear_retention(&acme()).await.expect("clears");
+    store.clear_retention(&acme(), &entry()).await.expect("clears");
     assert_eq!(settings().await.own[&acme()], Kept::default());
 }
 

@@ -3,10 +3,10 @@
 use futures_util::future::join_all;
 
 use super::on_both_engines;
-use super::world::{World, acme, other, request};
+use super::world::{World, acme, entry, other, request};
 use crate::domain::id::SecretKey;
 use crate::domain::subscription::SigningSecret;
-use crate::store::{Answer, Created, Store, StoreError, SubscriptionFilter};
+use crate::store::{Answer, Created, NewSecret, Store, StoreError, SubscriptionFilter};
 
 on_both_engines! {
     the_same_request_gets_the_first_answer,
@@ -28,8 +28,10 @@ async fn the_same_request_gets_the_first_answer(store: Store) {
     assert_eq!(count(&world).await, 1);
     // The id belongs to the organization that used it.
     let elsewhere = world.new_subscription(&other());
-    let made =
-        world.store.create_subscription(elsewhere, Some(request("r", 1)), |_| Vec::new()).await;
+    let made = world
+        .store
+        .create_subscription(elsewhere, Some(request("r", 1)), &entry(), |_| Vec::new())
+        .await;
     assert!(matches!(made, Ok(Answer::Now(_))));
 }
 
@@ -50,7 +52,7 @@ async fn a_revoked_secret_is_not_shown_again(store: Store) {
     let key = created.subscription.key;
     let sql = "UPDATE subscription SET signing_enabled = $1 WHERE key = $2";
     world.execute(sql, vec![false.into(), key.0.into()]).await;
-    world.store.revoke_secret(&acme(), key, secret).await.expect("revokes");
+    world.store.revoke_secret(&acme(), key, secret, &entry()).await.expect("revokes");
     assert_eq!(before(create(&world, 1).await).1, None);
 }
 
@@ -73,12 +75,14 @@ async fn another_content_under_the_same_id_is_refused(store: Store) {
     let Ok(Answer::Now(created)) = create(&world, 1).await else { panic!("not created") };
     assert!(matches!(create(&world, 2).await, Err(StoreError::RequestIdReused)));
     let key = created.subscription.key;
-    let secret = (SecretKey(world.key()), "whsec_next".to_owned());
-    let overlap = std::time::Duration::ZERO;
-    let rotated = world
-        .store
-        .rotate_secret(&acme(), key, secret, overlap, Some(request("r", 3)), |_| Vec::new())
-        .await;
+    let new = NewSecret {
+        key: SecretKey(world.key()),
+        secret: "whsec_next".to_owned(),
+        overlap: std::time::Duration::ZERO,
+    };
+    let request = Some(request("r", 3));
+    let rotated =
+        world.store.rotate_secret(&acme(), key, new, request, &entry(), |_| Vec::new()).await;
     assert!(matches!(rotated, Err(StoreError::RequestIdReused)));
     assert_eq!(world.store.secrets(&acme(), key).await.expect("lists").len(), 1);
 }
@@ -97,7 +101,7 @@ async fn twins_at_once_make_one(store: Store) {
 async fn create(world: &World, hash: u8) -> Result<Answer<Created>, StoreError> {
     let new = world.new_subscription(&acme());
     let respond = |_: &Created| b"first answer".to_vec();
-    world.store.create_subscription(new, Some(request("r", hash)), respond).await
+    world.store.create_subscription(new, Some(request("r", hash)), &entry(), respond).await
 }
 
 fn before(answer: Result<Answer<Created>, StoreError>) -> (Vec<u8>, Option<SigningSecret>) {

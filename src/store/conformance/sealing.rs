@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sea_orm::{ConnectionTrait, QueryResult};
 
-use super::world::{Draft, NOON, World, acme, attempt, other, request};
+use super::world::{Draft, NOON, World, acme, attempt, entry, other, request};
 use super::{KEYS, Target, keyring, postgres};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeliveryState;
@@ -16,8 +16,8 @@ use crate::domain::receiver_tls::{ClientCertificate, PrivateKey, ReceiverTls};
 use crate::domain::subscription::Subscription;
 use crate::keyring::Keyring;
 use crate::store::{
-    Answer, Change, Commit, Committed, EventFilter, Next, Rekeyed, Settings, Settlement, Store,
-    StoreError,
+    Answer, Change, Commit, Committed, EventFilter, NewSecret, Next, Rekeyed, Settings, Settlement,
+    Store, StoreError,
 };
 
 /// Makes each story, which opens the database by itself, a test on either engine.
@@ -152,7 +152,7 @@ async fn what_may_be_patient_data_or_a_credential_is_sealed(target: Target) {
         fail_one(&world, &organization).await;
         let mut certified = world.new_subscription(&organization);
         certified.spec.tls = tls();
-        let made = world.store.create_subscription(certified, None, |_| Vec::new()).await;
+        let made = world.store.create_subscription(certified, None, &entry(), |_| Vec::new()).await;
         made.expect("creates");
         let form = if sealed { "<> 0" } else { "= 0" };
         for (table, column, version, part) in SEALED_COLUMNS {
@@ -204,7 +204,7 @@ async fn without_its_key_a_payload_is_told_to_be_gone(target: Target) {
     let kept = world.subscribe(&other()).await.key;
     let foreign = Draft { organization: other(), ..Draft::parked(&[kept]) };
     world.publish(&foreign).await;
-    assert_eq!(world.store.shred(&acme()).await.expect("destroys"), 1);
+    assert_eq!(world.store.shred(&acme(), &entry()).await.expect("destroys"), 1);
     world.store.routing_changes(0).await.expect("tells");
 
     let read = world.store.event_by_id(&acme(), "order-1", true).await;
@@ -226,8 +226,8 @@ async fn without_its_key_a_payload_is_told_to_be_gone(target: Target) {
     assert_eq!(state(&world, delivery).await, DeliveryState::Pending);
     let again = world.store.claim(world.fence, &wanted, u64::MAX).await.expect("claims");
     assert!(again.is_empty(), "not at once again");
-    world.store.cancel_delivery(&acme(), delivery).await.expect("can be given up");
-    let retry = world.store.retry_delivery(&acme(), delivery, None, |_| Vec::new()).await;
+    world.store.cancel_delivery(&acme(), delivery, &entry()).await.expect("can be given up");
+    let retry = world.store.retry_delivery(&acme(), delivery, None, &entry(), |_| Vec::new()).await;
     assert!(matches!(retry, Err(StoreError::Shredded)), "{retry:?}");
 
     // The organization may go on, with a new key; its old ids stay taken.
@@ -250,9 +250,9 @@ async fn a_subscription_without_its_keys_waits_and_can_be_mended(target: Target)
     let mut new = world.new_subscription(&acme());
     new.spec.tls = tls();
     let key = new.key;
-    world.store.create_subscription(new, None, |_| Vec::new()).await.expect("creates");
+    world.store.create_subscription(new, None, &entry(), |_| Vec::new()).await.expect("creates");
     let version = world.store.routing_version().await.expect("version");
-    world.store.shred(&acme()).await.expect("destroys");
+    world.store.shred(&acme(), &entry()).await.expect("destroys");
     let changed = world.store.routing_changes(version).await.expect("tells").changed;
     assert_eq!(changed.len(), 1, "every replica hears of it");
     let client = changed[0].subscription.spec.tls.client.clone().expect("it is known to be there");
@@ -267,7 +267,7 @@ async fn a_subscription_without_its_keys_waits_and_can_be_mended(target: Target)
         subscription.spec.name = "renamed".into();
         Ok::<_, ()>(Change::Write(Box::new(subscription)))
     };
-    let renamed = world.store.change_subscription(&acme(), key, None, rename).await;
+    let renamed = world.store.change_subscription(&acme(), key, None, &entry(), rename).await;
     assert!(renamed.expect("can be changed").headers_lost);
     assert_eq!(number(&world, "SELECT count(*) FROM subscription WHERE headers <> ''").await, 1);
 
@@ -276,18 +276,23 @@ async fn a_subscription_without_its_keys_waits_and_can_be_mended(target: Target)
         subscription.spec.headers.clone_from(&headers);
         Ok::<_, ()>(Change::Write(Box::new(subscription)))
     };
-    world.store.change_subscription(&acme(), key, None, mend).await.expect("can be changed");
-    let secret = (SecretKey(world.key()), "whsec_new".to_owned());
+    world
+        .store
+        .change_subscription(&acme(), key, None, &entry(), mend)
+        .await
+        .expect("can be changed");
     let overlap = Duration::from_hours(1);
-    let none = |_: &_| Vec::new();
-    let rotated = world.store.rotate_secret(&acme(), key, secret, overlap, None, none).await;
+    let (secret_key, secret) = (SecretKey(world.key()), "whsec_new".to_owned());
+    let new = NewSecret { key: secret_key, secret, overlap };
+    let rotated =
+        world.store.rotate_secret(&acme(), key, new, None, &entry(), |_| Vec::new()).await;
     rotated.expect("rotates");
     let changed = world.store.routing_changes(version).await.expect("tells").changed;
     assert!(!changed[0].subscription.headers_lost);
     assert_eq!(changed[0].subscription.spec.headers, headers);
     let secrets: Vec<_> = changed[0].secrets.iter().map(|one| one.secret.as_deref()).collect();
     assert_eq!(secrets, [None, Some("whsec_new")]);
-    world.store.delete_subscription(&acme(), key, None).await.expect("can be deleted");
+    world.store.delete_subscription(&acme(), key, None, &entry()).await.expect("can be deleted");
     world.store.close().await;
 }
 
@@ -295,7 +300,7 @@ async fn nothing_is_committed_under_a_destroyed_key(target: Target) {
     let world = World::new(open(&target, keyring()).await).await;
     world.publish(&Draft::to(&[])).await;
     let routing_version = world.store.routing_version().await.expect("version");
-    world.store.shred(&acme()).await.expect("destroys");
+    world.store.shred(&acme(), &entry()).await.expect("destroys");
     let events = [world.row(&Draft { id: Some("a"), payload: robin(), ..Draft::to(&[]) })];
     let batch = Commit { fence: world.fence, routing_version, events: &events };
     assert_eq!(world.store.commit(&batch).await.expect("answers"), Committed::RoutingMoved);
@@ -318,9 +323,9 @@ async fn data_keys_move_to_the_primary_key(target: Target) {
     assert!(refusal(&target, only("new")).await.contains("old"));
 
     let store = open(&target, keyring()).await;
-    let rekeyed = store.rekey().await.expect("it has both keys");
+    let rekeyed = store.rekey(&entry()).await.expect("it has both keys");
     assert_eq!(rekeyed, Rekeyed { data_keys: 2, sealed: 0 });
-    assert_eq!(store.rekey().await.expect("again"), Rekeyed::default());
+    assert_eq!(store.rekey(&entry()).await.expect("again"), Rekeyed::default());
     store.close().await;
     drop(store);
 
@@ -343,7 +348,8 @@ async fn what_was_plaintext_is_sealed_later(target: Target) {
     new.spec.tls = tls();
     let certified = new.key;
     let answer = |_: &_| b"created".to_vec();
-    let made = world.store.create_subscription(new.clone(), Some(request("r", 1)), answer).await;
+    let made =
+        world.store.create_subscription(new.clone(), Some(request("r", 1)), &entry(), answer).await;
     made.expect("creates");
     let before = world.store.event_by_id(&acme(), "order-1", true).await.expect("is there");
     world.store.leave(world.fence).await.expect("leaves");
@@ -353,9 +359,9 @@ async fn what_was_plaintext_is_sealed_later(target: Target) {
     let world = World::new(open(&target, keyring()).await).await;
     // Two events, an id, a response body; two secrets and the headers of two subscriptions,
     // and a private key.
-    let rekeyed = world.store.rekey().await.expect("seals");
+    let rekeyed = world.store.rekey(&entry()).await.expect("seals");
     assert_eq!(rekeyed, Rekeyed { data_keys: 0, sealed: 2 + 1 + 1 + 2 + 2 + 1 });
-    assert_eq!(world.store.rekey().await.expect("again"), Rekeyed::default());
+    assert_eq!(world.store.rekey(&entry()).await.expect("again"), Rekeyed::default());
     let plain = "SELECT count(*) FROM event WHERE payload_version = 0";
     assert_eq!(number(&world, plain).await, 0);
 
@@ -372,7 +378,7 @@ async fn what_was_plaintext_is_sealed_later(target: Target) {
     let asked = [(acme(), "order-1".to_owned())];
     let published = world.store.published(&asked).await.expect("looks up");
     assert!(published[0].content.is_of(&[7; 32]), "a repetition is still known");
-    let again = world.store.create_subscription(new, Some(request("r", 1)), answer).await;
+    let again = world.store.create_subscription(new, Some(request("r", 1)), &entry(), answer).await;
     assert!(matches!(again, Ok(Answer::Before { .. })), "{again:?}");
     let claims = world.store.claim(world.fence, &[(delivery.subscription, 1)], u64::MAX).await;
     assert_eq!(claims.expect("claims")[0].event.payload, robin());

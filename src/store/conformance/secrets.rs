@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::on_both_engines;
-use super::world::{World, acme, request};
+use super::world::{World, acme, entry, request};
 use crate::domain::id::{SecretKey, SubscriptionKey};
 use crate::domain::subscription::SigningSecret;
-use crate::store::{Answer, Store, StoreError};
+use crate::store::{Answer, NewSecret, Store, StoreError};
 
 on_both_engines! {
     rotation_gives_the_old_secrets_an_end,
@@ -64,7 +64,7 @@ async fn revoking_the_new_secret_undoes_its_rotation(store: Store) {
     let made = world.subscribe(&acme()).await;
     let second = rotate(&world, made.key, 2 * HOUR).await.expect("rotates").key;
     let third = rotate(&world, made.key, HOUR).await.expect("rotates").key;
-    world.store.revoke_secret(&acme(), made.key, third).await.expect("revokes");
+    world.store.revoke_secret(&acme(), made.key, third, &entry()).await.expect("revokes");
     let secrets = world.store.secrets(&acme(), made.key).await.expect("lists");
     let stay: Vec<_> = secrets.iter().filter(|one| one.expire_time.is_none()).collect();
     assert_eq!(stay.iter().map(|one| one.key).collect::<Vec<_>>(), [second]);
@@ -76,7 +76,8 @@ async fn a_revoked_secret_ends_and_the_last_may_have_to_stay(store: Store) {
     let second = rotate(&world, made.key, HOUR).await.expect("rotates").key;
     let secrets = world.store.secrets(&acme(), made.key).await.expect("lists");
     let first = secrets[0].key;
-    let revoke = async |secret| world.store.revoke_secret(&acme(), made.key, secret).await;
+    let revoke =
+        async |secret| world.store.revoke_secret(&acme(), made.key, secret, &entry()).await;
     revoke(first).await.expect("revokes");
     assert!(matches!(revoke(first).await, Err(StoreError::NotFound)), "not live any more");
     assert!(matches!(revoke(second).await, Err(StoreError::WrongState(_))));
@@ -94,9 +95,11 @@ async fn rotation_is_answered_once(store: Store) {
     let world = World::new(store).await;
     let key = world.subscribe(&acme()).await.key;
     let rotate = async || {
-        let new = (SecretKey(world.key()), "whsec_next".to_owned());
+        let secret = "whsec_next".to_owned();
+        let new = NewSecret { key: SecretKey(world.key()), secret, overlap: HOUR };
         let respond = |_: &SigningSecret| b"rotated".to_vec();
-        world.store.rotate_secret(&acme(), key, new, HOUR, Some(request("r", 1)), respond).await
+        let request = Some(request("r", 1));
+        world.store.rotate_secret(&acme(), key, new, request, &entry(), respond).await
     };
     let Ok(Answer::Now(made)) = rotate().await else { panic!("not rotated") };
     let again = rotate().await;
@@ -123,8 +126,8 @@ async fn rotate(
     overlap: Duration,
 ) -> Result<SigningSecret, StoreError> {
     let secret = SecretKey(world.key());
-    let new = (secret, format!("whsec_{}", secret.0));
-    let made = world.store.rotate_secret(&acme(), key, new, overlap, None, |_| Vec::new()).await;
+    let new = NewSecret { key: secret, secret: format!("whsec_{}", secret.0), overlap };
+    let made = world.store.rotate_secret(&acme(), key, new, None, &entry(), |_| Vec::new()).await;
     match made? {
         Answer::Now(made) => Ok(made),
         Answer::Before { .. } => unreachable!("there was no request id"),

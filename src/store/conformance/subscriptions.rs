@@ -1,7 +1,7 @@
 //! Subscriptions: created, listed, changed and deleted under the routing clock.
 
 use super::on_both_engines;
-use super::world::{World, acme, other, spec};
+use super::world::{World, acme, entry, other, spec};
 use crate::domain::id::{AccountId, SubscriptionKey};
 use crate::domain::subscription::{Subscription, SubscriptionState};
 use crate::store::{Answer, Change, ChangeError, Store, StoreError, SubscriptionFilter};
@@ -21,7 +21,7 @@ async fn what_is_created_reads_back(store: Store) {
     let world = World::new(store).await;
     let new = world.new_subscription(&acme());
     let version = world.store.routing_version().await.expect("version");
-    let made = world.store.create_subscription(new, None, |_| Vec::new()).await;
+    let made = world.store.create_subscription(new, None, &entry(), |_| Vec::new()).await;
     let Ok(Answer::Now(made)) = made else { panic!("not created: {made:?}") };
     assert_eq!(made.secret.expect("has one").secret.as_deref(), Some("whsec_first"));
     let read = world.store.subscription(&acme(), made.subscription.key).await.expect("is there");
@@ -39,9 +39,9 @@ async fn other_organizations_see_nothing(store: Store) {
     let store = &world.store;
     let keep = |_| -> Result<Change, ()> { Ok(Change::Keep) };
     assert!(matches!(store.subscription(&other(), key).await, Err(StoreError::NotFound)));
-    let changed = store.change_subscription(&other(), key, None, keep).await;
+    let changed = store.change_subscription(&other(), key, None, &entry(), keep).await;
     assert!(matches!(changed, Err(ChangeError::Store(StoreError::NotFound))));
-    let deleted = store.delete_subscription(&other(), key, None).await;
+    let deleted = store.delete_subscription(&other(), key, None, &entry()).await;
     assert!(matches!(deleted, Err(StoreError::NotFound)));
     assert!(matches!(store.secrets(&other(), key).await, Err(StoreError::NotFound)));
     let listed = store.subscriptions(&other(), &SubscriptionFilter::default(), None, 10).await;
@@ -59,7 +59,7 @@ async fn lists_are_newest_first_and_filtered(store: Store) {
     bare.spec.account = None;
     bare.spec.profile = "hapihub".into();
     keys.push(bare.key);
-    world.store.create_subscription(bare, None, |_| Vec::new()).await.expect("creates");
+    world.store.create_subscription(bare, None, &entry(), |_| Vec::new()).await.expect("creates");
     let list = async |filter: SubscriptionFilter, before, limit| -> Vec<SubscriptionKey> {
         let found = world.store.subscriptions(&acme(), &filter, before, limit).await;
         found.expect("lists").into_iter().map(|one| one.key).collect()
@@ -86,7 +86,7 @@ async fn a_change_gets_a_new_version(store: Store) {
         Ok(Change::Write(Box::new(one)))
     };
     let etag = Some(made.version);
-    let changed = world.store.change_subscription(&acme(), made.key, etag, change).await;
+    let changed = world.store.change_subscription(&acme(), made.key, etag, &entry(), change).await;
     let changed = changed.expect("changes");
     let read = world.store.subscription(&acme(), made.key).await.expect("is there");
     for one in [changed, read] {
@@ -104,9 +104,9 @@ async fn a_stale_etag_changes_nothing(store: Store) {
     set_state(&world, made.key, SubscriptionState::Paused).await;
     let etag = Some(made.version);
     let change = |one| -> Result<Change, ()> { Ok(Change::Write(Box::new(one))) };
-    let changed = world.store.change_subscription(&acme(), made.key, etag, change).await;
+    let changed = world.store.change_subscription(&acme(), made.key, etag, &entry(), change).await;
     assert!(matches!(changed, Err(ChangeError::Store(StoreError::Stale))));
-    let deleted = world.store.delete_subscription(&acme(), made.key, etag).await;
+    let deleted = world.store.delete_subscription(&acme(), made.key, etag, &entry()).await;
     assert!(matches!(deleted, Err(StoreError::Stale)));
     let read = world.store.subscription(&acme(), made.key).await.expect("is there");
     assert_eq!(read.version, made.version + 1);
@@ -117,10 +117,10 @@ async fn what_is_kept_or_refused_stays_as_it_was(store: Store) {
     let world = World::new(store).await;
     let made = world.subscribe(&acme()).await;
     let keep = |_| -> Result<Change, ()> { Ok(Change::Keep) };
-    let kept = world.store.change_subscription(&acme(), made.key, None, keep).await;
+    let kept = world.store.change_subscription(&acme(), made.key, None, &entry(), keep).await;
     assert_eq!(kept.expect("keeps").version, made.version);
     let refuse = |_| Err("no");
-    let refused = world.store.change_subscription(&acme(), made.key, None, refuse).await;
+    let refused = world.store.change_subscription(&acme(), made.key, None, &entry(), refuse).await;
     assert!(matches!(refused, Err(ChangeError::Refused("no"))));
     assert_eq!(world.store.routing_version().await.expect("version"), made.version);
 }
@@ -129,10 +129,10 @@ async fn what_is_deleted_is_gone_for_readers_and_told_to_routers(store: Store) {
     let world = World::new(store).await;
     let made = world.subscribe(&acme()).await;
     let etag = Some(made.version);
-    world.store.delete_subscription(&acme(), made.key, etag).await.expect("deletes");
+    world.store.delete_subscription(&acme(), made.key, etag, &entry()).await.expect("deletes");
     let store = &world.store;
     assert!(matches!(store.subscription(&acme(), made.key).await, Err(StoreError::NotFound)));
-    let again = store.delete_subscription(&acme(), made.key, None).await;
+    let again = store.delete_subscription(&acme(), made.key, None, &entry()).await;
     assert!(matches!(again, Err(StoreError::NotFound)));
     let listed = store.subscriptions(&acme(), &SubscriptionFilter::default(), None, 10).await;
     assert!(listed.expect("lists").is_empty());
@@ -158,10 +158,10 @@ async fn a_thousand_is_enough(store: Store) {
     world.execute(fill, vec![]).await;
     let last = world.subscribe(&acme()).await;
     let more = world.new_subscription(&acme());
-    let made = world.store.create_subscription(more, None, |_| Vec::new()).await;
+    let made = world.store.create_subscription(more, None, &entry(), |_| Vec::new()).await;
     assert!(matches!(made, Err(StoreError::TooMany)), "{made:?}");
     world.subscribe(&other()).await;
-    world.store.delete_subscription(&acme(), last.key, None).await.expect("deletes");
+    world.store.delete_subscription(&acme(), last.key, None, &entry()).await.expect("deletes");
     world.subscribe(&acme()).await;
 }
 
@@ -170,5 +170,5 @@ async fn set_state(world: &World, key: SubscriptionKey, state: SubscriptionState
         one.state = state;
         Ok(Change::Write(Box::new(one)))
     };
-    world.store.change_subscription(&acme(), key, None, change).await.expect("changes");
+    world.store.change_subscription(&acme(), key, None, &entry(), change).await.expect("changes");
 }

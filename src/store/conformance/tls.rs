@@ -3,7 +3,7 @@
 use sea_orm::ConnectionTrait;
 
 use super::on_both_engines;
-use super::world::{World, acme};
+use super::world::{World, acme, entry};
 use crate::domain::id::SubscriptionKey;
 use crate::domain::receiver_tls::{ClientCertificate, PrivateKey, ReceiverTls};
 use crate::domain::subscription::Subscription;
@@ -27,7 +27,7 @@ async fn subscribe(world: &World, tls: ReceiverTls) -> SubscriptionKey {
     let mut new = world.new_subscription(&acme());
     new.spec.tls = tls;
     let key = new.key;
-    world.store.create_subscription(new, None, |_| Vec::new()).await.expect("creates");
+    world.store.create_subscription(new, None, &entry(), |_| Vec::new()).await.expect("creates");
     key
 }
 
@@ -36,7 +36,7 @@ async fn change(world: &World, key: SubscriptionKey, tls: ReceiverTls) -> Subscr
         one.spec.tls = tls;
         Ok(Change::Write(Box::new(one)))
     };
-    world.store.change_subscription(&acme(), key, None, change).await.expect("changes")
+    world.store.change_subscription(&acme(), key, None, &entry(), change).await.expect("changes")
 }
 
 async fn rows(world: &World) -> usize {
@@ -75,7 +75,7 @@ async fn certificates_are_changed_and_deleted_with_their_subscription(store: Sto
         assert_eq!(read.spec.tls, wanted);
     }
     assert_eq!(rows(&world).await, 1);
-    world.store.delete_subscription(&acme(), key, None).await.expect("deletes");
+    world.store.delete_subscription(&acme(), key, None, &entry()).await.expect("deletes");
     assert_eq!(rows(&world).await, 0, "the private key is not kept");
 }
 

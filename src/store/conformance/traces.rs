@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{TestCaseResult, TestRunner};
 
 use super::reference::{Fate, Hold, Reference};
-use super::world::{Draft, World, acme, attempt, other};
+use super::world::{Draft, World, acme, attempt, entry, other};
 use super::{on_postgres, on_sqlite};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, DeliveryState};
@@ -270,8 +270,11 @@ impl Trace {
         let Some(delivery) = self.any_delivery(which) else { return };
         let of = |(key, _): &&(SubscriptionKey, _)| *key == delivery.subscription;
         let state = self.subscriptions.iter().find(of).expect("one of them").1;
-        let retried =
-            self.world.store.retry_delivery(&acme(), delivery, None, |_| Vec::new()).await;
+        let retried = self
+            .world
+            .store
+            .retry_delivery(&acme(), delivery, None, &entry(), |_| Vec::new())
+            .await;
         if self.reference.retried(delivery, state.takes_events()) {
             assert!(matches!(retried, Ok(Answer::Now(_))), "{retried:?}");
         } else {
@@ -281,7 +284,7 @@ impl Trace {
 
     async fn cancel(&mut self, which: usize) {
         let Some(delivery) = self.any_delivery(which) else { return };
-        let cancelled = self.world.store.cancel_delivery(&acme(), delivery).await;
+        let cancelled = self.world.store.cancel_delivery(&acme(), delivery, &entry()).await;
         if self.reference.cancelled(delivery) {
             assert_eq!(cancelled.expect("cancels").state, DeliveryState::Cancelled);
         } else {
@@ -295,7 +298,11 @@ impl Trace {
             one.state = state;
             Ok(Change::Write(Box::new(one)))
         };
-        self.world.store.change_subscription(&acme(), key, None, change).await.expect("changes");
+        self.world
+            .store
+            .change_subscription(&acme(), key, None, &entry(), change)
+            .await
+            .expect("changes");
         self.subscriptions[subscription].1 = state;
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use sea_orm::{ConnectionTrait, Value};
 
 use crate::domain::attempt::{Attempt, AttemptResult};
+use crate::domain::audit::{Chain, NewAuditEntry};
 use crate::domain::event::{Event, EventSummary, Payload, TraceContext};
 use crate::domain::id::{
     AccountId, DeliveryKey, EventKey, KeyMaker, OrganizationId, SecretKey, SubscriptionKey,
@@ -88,7 +89,12 @@ impl World {
 
     pub(super) async fn subscribe(&self, organization: &OrganizationId) -> Subscription {
         let new = self.new_subscription(organization);
-        match self.store.create_subscription(new, None, |_| Vec::new()).await.expect("creates") {
+        match self
+            .store
+            .create_subscription(new, None, &entry(), |_| Vec::new())
+            .await
+            .expect("creates")
+        {
             Answer::Now(created) => created.subscription,
             Answer::Before { .. } => unreachable!("there was no request id"),
         }
@@ -112,6 +118,7 @@ impl World {
             subject: "patient-1".into(),
             trace: TraceContext::default(),
             purge_time: None,
+            publisher: "".into(),
         };
         NewEventRow {
             event: Arc::new(Event { summary, payload: draft.payload.clone() }),
@@ -209,6 +216,11 @@ pub(super) fn attempt(number: u32, result: AttemptResult) -> Attempt {
         duration: Duration::from_millis(20),
         trace_id: [9; 16],
     }
+}
+
+/// An entry of `acme`, whoever changes what.
+pub(super) fn entry() -> NewAuditEntry {
+    NewAuditEntry::of_service(Chain::Organization(acme()), "test")
 }
 
 pub(super) fn request(id: &str, hash: u8) -> RequestRecord {

@@ -26,6 +26,7 @@ pub struct Model {
     pub tracestate: String,
     pub targets: Vec<u8>,
     pub purge_time: i64,
+    pub publisher: String,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

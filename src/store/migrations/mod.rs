@@ -19,6 +19,7 @@ impl MigratorTrait for Migrations {
             Box::new(M0004),
             Box::new(M0005),
             Box::new(M0006),
+            Box::new(M0007),
         ]
     }
 }
@@ -144,6 +145,27 @@ impl MigrationTrait for M0006 {
         let sql = match connection.get_database_backend() {
             DbBackend::Postgres => include_str!("postgres_0006.sql"),
             _ => include_str!("sqlite_0006.sql"),
+        };
+        connection.execute_unprepared(sql).await.map(drop)
+    }
+}
+
+/// The audit log, and who published an event.
+struct M0007;
+
+impl MigrationName for M0007 {
+    fn name(&self) -> &'static str {
+        "m0007_audit"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0007 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => include_str!("postgres_0007.sql"),
+            _ => include_str!("sqlite_0007.sql"),
         };
         connection.execute_unprepared(sql).await.map(drop)
     }

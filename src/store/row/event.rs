@@ -97,6 +97,7 @@ impl<'a> StoredEvent<'a> {
             summary.trace.traceparent.as_str().into(),
             summary.trace.tracestate.as_str().into(),
             pack(&row.targets).into(),
+            (&*summary.publisher).into(),
         ]
     }
 }
@@ -149,6 +150,7 @@ pub(in crate::store) struct EventColumns<'a> {
     traceparent: Vec<&'a str>,
     tracestate: Vec<&'a str>,
     targets: Vec<Vec<u8>>,
+    publisher: Vec<&'a str>,
 }
 
 impl<'a> EventColumns<'a> {
@@ -179,6 +181,7 @@ impl<'a> EventColumns<'a> {
             traceparent: each(events, |_, summary| summary.trace.traceparent.as_str()),
             tracestate: each(events, |_, summary| summary.trace.tracestate.as_str()),
             targets: each(events, |event, _| pack(&event.row.targets)),
+            publisher: each(events, |_, summary| &*summary.publisher),
         }
     }
 
@@ -204,6 +207,7 @@ impl<'a> EventColumns<'a> {
             .bind(&self.traceparent)
             .bind(&self.tracestate)
             .bind(&self.targets)
+            .bind(&self.publisher)
     }
 }
 
@@ -264,6 +268,7 @@ pub(in crate::store) fn event(
         subject,
         trace: TraceContext { traceparent: row.traceparent, tracestate: row.tracestate },
         purge_time: optional_time(row.purge_time),
+        publisher: row.publisher.into(),
     };
     Ok(Event { summary, payload })
 }

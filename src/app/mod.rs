@@ -83,8 +83,9 @@ impl App {
         let issuers = Issuers::new(settings.auth.issuers.clone(), &settings.egress.nameservers)
             .map_err(|error| StartError::Settings(error.to_string()))?;
         // Listen first: a port that is taken should not cost a replica's registration.
-        let serves = settings.role != Role::Dispatch;
-        let grpc_listener = if serves { Some(listen(settings.grpc_listen).await?) } else { None };
+        let takes_calls = settings.role != Role::Dispatch;
+        let grpc_listener =
+            if takes_calls { Some(listen(settings.grpc_listen).await?) } else { None };
         let admin_listener = match settings.admin_listen {
             Some(address) => Some(listen(address).await?),
             None => None,
@@ -98,6 +99,11 @@ impl App {
         let policy = Arc::new(egress.policy.clone());
         let egress = Egress::new(egress);
         let egress = egress.map_err(|error| StartError::Settings(error.to_string()))?;
+        let api_keys = if takes_calls && settings.auth.api_keys {
+            Some(Credentials::load(store.clone()).await?)
+        } else {
+            None
+        };
         let engine = engine::Settings {
             intake: settings.intake,
             in_flight: settings.in_flight,
@@ -111,11 +117,6 @@ impl App {
         let stop_auditing = CancellationToken::new();
         let limits = grpc::Limits { payload_bytes_max: settings.payload_bytes_max };
         let context = context(&engine, auditor, profiles, policy, limits);
-        let api_keys = if serves && settings.auth.api_keys {
-            Some(Credentials::load(engine.store.clone()).await?)
-        } else {
-            None
-        };
         let mut app = App {
             health: grpc::Health::starting().await,
             readiness: readiness(&engine, &draining),
@@ -182,7 +183,8 @@ impl App {
         }
     }
 
-    /// Who is let in; without credentials everybody.
+    /// Who is let in; without credentials everybody. What is known of callers is kept up for
+    /// as long as calls are taken.
     fn access(
         &mut self,
         auth: Auth,
@@ -196,10 +198,10 @@ impl App {
             if api_keys.is_empty() {
                 tracing::warn!("there is no API key: hookward api-key create makes one");
             }
-            let keep = api_keys.clone().keep(self.stop_watching.clone());
+            let keep = api_keys.clone().keep(self.stop_calls.clone());
             self.watching.push(tokio::spawn(keep));
         }
-        let keep = issuers.clone().keep(self.stop_watching.clone());
+        let keep = issuers.clone().keep(self.stop_calls.clone());
         self.watching.push(tokio::spawn(keep));
         let (certificates, lease) = (auth.certificates, self.engine.lease.clone());
         let guard = grpc::Guard { api_keys, issuers, certificates, lease };
@@ -208,7 +210,7 @@ impl App {
 
     fn watch_certificates(&mut self, tls: Option<&grpc::Tls>) {
         if let Some(tls) = tls {
-            let keep = tls.clone().keep(self.stop_watching.clone());
+            let keep = tls.clone().keep(self.stop_calls.clone());
             self.watching.push(tokio::spawn(keep));
         }
     }

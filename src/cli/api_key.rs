@@ -1,7 +1,8 @@
 //! `hookward api-key`: who may call. It works on the database, so that whoever can reach
 //! that can let the first caller in.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -11,7 +12,7 @@ use crate::domain::api_key::{ApiKey, ApiKeySecret};
 use crate::domain::audit::NewAuditEntry;
 use crate::domain::id::{ApiKeyId, OrganizationId};
 use crate::domain::principal::Organizations;
-use crate::domain::scope::Scope;
+use crate::domain::scope::{Scope, Scopes};
 use crate::domain::time_format::TimeFormat;
 use crate::domain::timestamp::Timestamp;
 use crate::store::{NewApiKey, Store, StoreError};
@@ -104,18 +105,20 @@ fn entry(new: &NewApiKey, id: String) -> NewAuditEntry {
 
 fn read(create: &Create, secret: &ApiKeySecret) -> anyhow::Result<NewApiKey> {
     let organizations = create.organization.iter().map(|text| OrganizationId::parse(text));
-    let organizations = match organizations.collect::<Result<_, _>>() {
+    let organizations = match organizations.collect::<Result<BTreeSet<_>, _>>() {
         Ok(_) if create.every_organization => Organizations::All,
         Ok(these) => Organizations::Some(these),
         Err(why) => bail!("--organization: {why}"),
     };
     let scopes = create.scope.iter().map(|text| text.parse::<Scope>());
-    let scopes = match scopes.collect() {
+    let scopes = match scopes.collect::<Result<Scopes, _>>() {
         Ok(scopes) => scopes,
         Err(why) => bail!("--scope: {why}"),
     };
-    if !(1..=100).contains(&create.label.chars().count()) {
-        bail!("--label: 1 to 100 characters");
+    // Lists are read by line and by column.
+    let label = &create.label;
+    if !(1..=100).contains(&label.chars().count()) || label.contains(char::is_control) {
+        bail!("--label: 1 to 100 characters, none of them a tab or a new line");
     }
     let life = create.expires_in.as_deref().map(config::life).transpose();
     let life: Option<Duration> = match life {
@@ -126,7 +129,7 @@ fn read(create: &Create, secret: &ApiKeySecret) -> anyhow::Result<NewApiKey> {
     getrandom::fill(&mut id).map_err(|_| anyhow::anyhow!("no random numbers"))?;
     Ok(NewApiKey {
         id: ApiKeyId(i64::from_le_bytes(id)),
-        label: create.label.clone(),
+        label: label.clone(),
         organizations,
         scopes,
         secret_hash: secret.hash(),
@@ -138,14 +141,21 @@ async fn list(database: &DatabaseArguments) -> Result<(), Failure> {
     let store = Store::visit(&read_database(database)?).await?;
     let keys = store.api_keys().await;
     store.close().await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Timestamp::MIN.plus(now);
     for key in keys? {
-        super::say(&line(&key))?;
+        super::say(&line(&key, now))?;
     }
     Ok(())
 }
 
 /// Id, state, scopes, organizations, times, label: separated by tabs.
-fn line(key: &ApiKey) -> String {
+fn line(key: &ApiKey, now: Timestamp) -> String {
+    let state = match key.revoke_time {
+        Some(_) => "revoked",
+        None if key.is_live(now) => "live",
+        None => "expired",
+    };
     let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), written);
     let organizations = match &key.principal.organizations {
         Organizations::All => "*".to_owned(),
@@ -155,7 +165,7 @@ fn line(key: &ApiKey) -> String {
     };
     let columns = [
         key.principal.name.clone(),
-        if key.revoke_time.is_some() { "revoked" } else { "live" }.to_owned(),
+        state.to_owned(),
         key.principal.scopes.to_string(),
         organizations,
         time(Some(key.create_time)),

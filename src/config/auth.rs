@@ -60,6 +60,7 @@ impl Kinds {
 /// What callers show, over what, and where.
 pub(super) struct Door {
     pub(super) auth: Auth,
+    /// Also `None` where it has a fault.
     pub(super) tls: Option<Tls>,
     pub(super) grpc_listen: SocketAddr,
 }
@@ -70,7 +71,7 @@ pub(super) fn read(arguments: &ServeArguments, faults: &mut Faults) -> Option<Do
     let auth = read_auth(arguments, kinds, faults);
     let tls = read_tls(arguments, kinds, faults);
     let grpc_listen = read_listen(arguments, kinds, faults);
-    Some(Door { auth: auth?, tls: tls?, grpc_listen: grpc_listen? })
+    Some(Door { auth: auth?, tls, grpc_listen: grpc_listen? })
 }
 
 fn read_auth(
@@ -115,12 +116,8 @@ fn read_auth(
     })
 }
 
-/// `None` for a fault, `Some(None)` for no TLS.
-fn read_tls(
-    arguments: &ServeArguments,
-    kinds: Option<Kinds>,
-    faults: &mut Faults,
-) -> Option<Option<Tls>> {
+/// `None` for no TLS, and for a fault.
+fn read_tls(arguments: &ServeArguments, kinds: Option<Kinds>, faults: &mut Faults) -> Option<Tls> {
     let authorities = arguments.tls_client_ca.as_deref();
     let kinds = kinds.unwrap_or_default();
     if kinds.certificate && authorities.is_none() {
@@ -129,7 +126,7 @@ fn read_tls(
     }
     let (certificate, key) = match (&arguments.tls_cert, &arguments.tls_key) {
         (Some(certificate), Some(key)) => (certificate, key),
-        (None, None) if authorities.is_none() => return Some(None),
+        (None, None) if authorities.is_none() => return None,
         (None, None) => {
             let why = "needs --tls-cert and --tls-key beside it";
             return faults.note("tls-client-ca", Err(why));
@@ -156,7 +153,7 @@ fn read_tls(
         Some(path) => Clients::MustShow(path.to_owned()),
     };
     let files = TlsFiles { certificate: certificate.clone(), key: key.clone(), clients };
-    faults.note("tls-cert", Tls::load(files)).map(Some)
+    faults.note("tls-cert", Tls::load(files))
 }
 
 fn read_listen(

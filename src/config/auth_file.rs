@@ -85,7 +85,7 @@ impl AuthFile {
         for (key, value) in tables {
             match key.as_str() {
                 "certificate" => {
-                    file.certificates = each("certificate", value, &mut wrong, certificate)
+                    file.certificates = each("certificate", value, &mut wrong, certificate);
                 }
                 "issuer" => file.issuers = each("issuer", value, &mut wrong, issuer),
                 _ => wrong

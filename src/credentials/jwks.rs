@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -74,13 +74,22 @@ struct Readings {
     failed: bool,
 }
 
+impl Readings {
+    fn is_recent(&self, again: Duration) -> bool {
+        self.last.is_some_and(|last| last.elapsed() < again)
+    }
+}
+
+/// Whose tokens they are, and until when these are good, by the SHA-256 of each.
+type Verified = HashMap<[u8; 32], (Arc<Principal>, Timestamp)>;
+
 /// The keys of one reading, and the tokens that they have verified: with the keys these
 /// are forgotten.
 #[derive(Debug)]
 pub(super) struct Keys {
     set: KeySet,
     read_at: Instant,
-    verified: Mutex<HashMap<[u8; 32], (Arc<Principal>, Timestamp)>>,
+    verified: RwLock<Verified>,
 }
 
 impl Keys {
@@ -90,13 +99,13 @@ impl Keys {
 
     /// Whose token has this SHA-256, if it was verified before and is still good.
     pub(super) fn remembered(&self, digest: &[u8; 32], now: Timestamp) -> Option<Arc<Principal>> {
-        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let verified = self.verified.read().unwrap_or_else(PoisonError::into_inner);
         let (principal, end) = verified.get(digest)?;
         (now < *end).then(|| Arc::clone(principal))
     }
 
     pub(super) fn remember(&self, digest: [u8; 32], principal: Arc<Principal>, end: Timestamp) {
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verified = self.verified.write().unwrap_or_else(PoisonError::into_inner);
         if REMEMBERED_MAX <= verified.len() {
             verified.clear();
         }
@@ -113,11 +122,27 @@ impl Jwks {
 
     /// The keys as they were last read, unless that is too long ago.
     pub(super) fn current(&self) -> Option<Arc<Keys>> {
-        self.current.load_full().filter(|keys| keys.read_at.elapsed() < self.rhythm.stale)
+        self.current.load_full().filter(|keys| self.may_be_used(keys))
+    }
+
+    /// Whose token has this SHA-256, if these keys have verified it before and it is still
+    /// good.
+    pub(super) fn remembered(&self, digest: &[u8; 32], now: Timestamp) -> Option<Arc<Principal>> {
+        match &*self.current.load() {
+            Some(keys) if self.may_be_used(keys) => keys.remembered(digest, now),
+            Some(_) | None => None,
+        }
+    }
+
+    fn may_be_used(&self, keys: &Keys) -> bool {
+        keys.read_at.elapsed() < self.rhythm.stale
     }
 
     /// Reads the keys anew, unless that was done a moment ago.
     pub(super) async fn refresh(self: &Arc<Self>) {
+        if self.were_just_read() {
+            return;
+        }
         let keys = Arc::clone(self);
         // In a task of its own: a caller who hangs up must not end the reading that others
         // wait for, nor use up their turn.
@@ -125,6 +150,12 @@ impl Jwks {
         if reading.await.is_err() {
             tracing::error!(issuer = self.issuer, "reading the keys of a token issuer panicked");
         }
+    }
+
+    /// So that tokens with made-up keys cost next to nothing.
+    fn were_just_read(&self) -> bool {
+        let readings = self.readings.try_lock();
+        readings.is_ok_and(|readings| readings.is_recent(self.rhythm.again))
     }
 
     /// Keeps the keys up until `stop`.
@@ -150,7 +181,7 @@ impl Jwks {
 
     async fn read(&self) {
         let mut readings = self.readings.lock().await;
-        if readings.last.is_some_and(|last| last.elapsed() < self.rhythm.again) {
+        if readings.is_recent(self.rhythm.again) {
             return;
         }
         let began = Instant::now();
@@ -163,7 +194,7 @@ impl Jwks {
                 } else if failed {
                     tracing::info!(issuer, "the keys of a token issuer are known again");
                 }
-                let keys = Keys { set, read_at: began, verified: Mutex::default() };
+                let keys = Keys { set, read_at: began, verified: RwLock::default() };
                 self.current.store(Some(Arc::new(keys)));
                 readings.failed = false;
             }

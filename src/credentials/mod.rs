@@ -10,10 +10,11 @@ mod issuers;
 mod jwks;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 
@@ -42,10 +43,17 @@ pub struct Credentials {
 #[derive(Debug)]
 struct Inner {
     store: Store,
-    keys: RwLock<HashMap<ApiKeyId, Known>>,
-    version: AtomicI64,
-    /// When the last look that succeeded began.
-    looked: Mutex<Instant>,
+    keys: ArcSwap<Keys>,
+    began: Instant,
+    /// When the last look that succeeded began, in milliseconds after `began`.
+    looked: AtomicU64,
+}
+
+/// All keys, as one reading found them.
+#[derive(Debug, Default)]
+struct Keys {
+    version: i64,
+    known: HashMap<ApiKeyId, Known>,
 }
 
 /// A key, and who calls with it.
@@ -53,16 +61,30 @@ struct Inner {
 struct Known {
     key: ApiKey,
     principal: Arc<Principal>,
-    /// When it was last used, in microseconds; 0: not since it was noted.
-    used: AtomicI64,
+    /// When it was first used since that was noted last, in microseconds; 0: not yet.
+    used: Arc<AtomicI64>,
 }
 
-/// Why nobody is let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why nobody is let in. For the log: a caller is not told which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// No such credentials, or they are not good any more. A caller is not told which.
+    /// Not what a key looks like.
+    #[error("it has not the form of an API key")]
+    Form,
+    /// No key has this id.
+    #[error("there is no API key of this id")]
     Unknown,
+    /// The id is that of a key, and the secret is not.
+    #[error("the secret is not that of the API key")]
+    Secret,
+    /// It was ended.
+    #[error("the API key is revoked")]
+    Revoked,
+    /// It came to its end.
+    #[error("the API key has expired")]
+    Expired,
     /// The database was not heard of lately: nobody can tell.
+    #[error("the database was not heard of lately")]
     Stale,
 }
 
@@ -75,61 +97,63 @@ impl Credentials {
     pub async fn load(store: Store) -> Result<Credentials, StoreError> {
         let inner = Inner {
             store,
-            keys: RwLock::default(),
-            version: AtomicI64::new(0),
-            looked: Mutex::new(Instant::now()),
+            keys: ArcSwap::default(),
+            began: Instant::now(),
+            looked: AtomicU64::new(0),
         };
         let credentials = Credentials { inner: Arc::new(inner) };
         credentials.refresh().await?;
         Ok(credentials)
     }
 
-    /// How many keys there are, revoked ones included.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.inner.keys.read().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// Whether there is none, so that nobody can call.
+    /// Whether there is no key, so that nobody can call with one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.inner.keys.load().known.is_empty()
     }
 
-    /// Whose `token` it is, at `now` by the database's clock.
+    /// Whose `token` it is, at `now` by the database's clock. Waits for nothing.
     ///
     /// # Errors
     ///
     /// [`Refused`].
     pub fn caller(&self, token: &str, now: Timestamp) -> Result<Arc<Principal>, Refused> {
         let ids: &IdCodec = self.inner.store.ids();
-        let (id, hash) = read_token(token).ok_or(Refused::Unknown)?;
-        let id = ids.parse_api_key(id).ok_or(Refused::Unknown)?;
-        let looked = *self.inner.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if FRESH <= looked.elapsed() {
+        let (id, hash) = read_token(token).ok_or(Refused::Form)?;
+        let id = ids.parse_api_key(id).ok_or(Refused::Form)?;
+        if FRESH <= self.inner.age() {
             return Err(Refused::Stale);
         }
-        let keys = self.inner.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let known = keys.get(&id).ok_or(Refused::Unknown)?;
-        let same = bool::from(known.key.secret_hash.ct_eq(&hash));
-        if !same || !known.key.is_live(now) {
-            return Err(Refused::Unknown);
+        let keys = self.inner.keys.load();
+        let Known { key, principal, used } = keys.known.get(&id).ok_or(Refused::Unknown)?;
+        if !bool::from(key.secret_hash.ct_eq(&hash)) {
+            return Err(Refused::Secret);
         }
-        known.used.store(now.0, Ordering::Relaxed);
-        Ok(Arc::clone(&known.principal))
+        if key.revoke_time.is_some() {
+            return Err(Refused::Revoked);
+        }
+        if !key.is_live(now) {
+            return Err(Refused::Expired);
+        }
+        // A look first: callers of one key write the same word once a minute only.
+        if used.load(Ordering::Relaxed) == 0 {
+            used.store(now.0, Ordering::Relaxed);
+        }
+        Ok(Arc::clone(principal))
     }
 
     async fn refresh(&self) -> Result<(), StoreError> {
-        let began = Instant::now();
         let inner = &self.inner;
+        let began = inner.began.elapsed();
         let version = inner.store.credentials_version().await?;
-        if inner.version.load(Ordering::Relaxed) != version {
+        let last = inner.keys.load_full();
+        if last.version != version {
+            // They may be newer than the version; then they are read once more.
             let keys = inner.store.api_keys().await?;
-            let mut known = inner.keys.write().unwrap_or_else(PoisonError::into_inner);
-            *known = keys.into_iter().map(|key| (key.id, Known::new(key))).collect();
-            inner.version.store(version, Ordering::Relaxed);
+            inner.keys.store(Arc::new(Keys::new(version, keys, &last)));
         }
-        *inner.looked.lock().unwrap_or_else(PoisonError::into_inner) = began;
+        let began = u64::try_from(began.as_millis()).unwrap_or(u64::MAX);
+        inner.looked.store(began, Ordering::Release);
         Ok(())
     }
 
@@ -141,7 +165,7 @@ impl Credentials {
         let mut failing = false;
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.note_use().await,
                 _ = rhythm.tick() => {}
             }
             let refreshed = self.refresh().await;
@@ -159,20 +183,31 @@ impl Credentials {
     }
 
     async fn note_use(&self) {
-        let used: Vec<(ApiKeyId, Timestamp)> = {
-            let keys = self.inner.keys.read().unwrap_or_else(PoisonError::into_inner);
-            let used = keys.iter().map(|(id, known)| (*id, known.used.swap(0, Ordering::Relaxed)));
-            used.filter(|(_, time)| *time != 0).map(|(id, time)| (id, Timestamp(time))).collect()
-        };
+        let keys = self.inner.keys.load_full();
+        let used = keys.known.iter().map(|(id, one)| (*id, one.used.swap(0, Ordering::Relaxed)));
+        let used: Vec<(ApiKeyId, Timestamp)> =
+            used.filter(|(_, time)| *time != 0).map(|(id, time)| (id, Timestamp(time))).collect();
         if let Err(error) = self.inner.store.used_api_keys(&used).await {
             tracing::debug!(%error, "the last use of keys is noted later");
         }
     }
 }
 
-impl Known {
-    fn new(key: ApiKey) -> Known {
-        let principal = Arc::new(key.principal.clone());
-        Known { key, principal, used: AtomicI64::new(0) }
+impl Inner {
+    /// How old what is known may be.
+    fn age(&self) -> Duration {
+        let looked = Duration::from_millis(self.looked.load(Ordering::Acquire));
+        self.began.elapsed().saturating_sub(looked)
+    }
+}
+
+impl Keys {
+    fn new(version: i64, keys: Vec<ApiKey>, last: &Keys) -> Keys {
+        let known = keys.into_iter().map(|key| {
+            let used = last.known.get(&key.id).map(|one| Arc::clone(&one.used));
+            let principal = Arc::new(key.principal.clone());
+            (key.id, Known { key, principal, used: used.unwrap_or_default() })
+        });
+        Keys { version, known: known.collect() }
     }
 }

@@ -125,8 +125,14 @@ mod tests {
     #[test]
     fn what_has_not_the_form_of_a_key_is_none() {
         let token = ApiKeySecret::generate().token("whk_0123456789abc");
-        for wrong in ["", "_", "whk_", &token[1..token.len() - 1], &format!("{token}x"), &token.replace('_', "-")]
-        {
+        for wrong in [
+            "",
+            "_",
+            "whk_",
+            &token[1..token.len() - 1],
+            &format!("{token}x"),
+            &token.replace('_', "-"),
+        ] {
             assert_eq!(read_token(wrong), None, "{wrong}");
         }
     }

@@ -149,6 +149,7 @@ mod tests {
         assert_eq!(reader.to_string(), "events:read deliveries:read");
         let admin: Scopes = [Scope::Admin].into_iter().collect();
         assert!(Scope::ALL.into_iter().all(|scope| admin.allow(scope)));
-        assert_eq!(Scopes::stored(reader.bits() | 1 << 30), reader);
+        assert_eq!(Scopes::stored(reader.bits() | (1 << 30)), reader);
+        assert_eq!(reader.bits(), 0b10_0010, "as it is stored");
     }
 }

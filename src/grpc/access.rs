@@ -1,6 +1,7 @@
 //! Who may act for whom: the one door between a request and the store.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -97,27 +98,33 @@ impl Access {
                 |principal| Identity::Known(Arc::clone(principal)),
             );
         }
+        let from = peer.map(Peer::address);
         match bearer(headers) {
-            Some(token) if token.starts_with(API_KEY) => guard.by_api_key(token),
-            Some(token) => Guard::by_token(guard, token),
+            Some(token) if token.starts_with(API_KEY) => guard.by_api_key(token, from),
+            Some(token) => Guard::by_token(guard, token, from),
             None => Identity::Refused(status::unauthenticated()),
         }
     }
 }
 
 impl Guard {
-    fn by_api_key(&self, token: &str) -> Identity {
+    fn by_api_key(&self, token: &str, from: Option<SocketAddr>) -> Identity {
         let Some(api_keys) = &self.api_keys else {
             return Identity::Refused(status::unauthenticated());
         };
-        match api_keys.caller(token, self.lease.now()) {
-            Ok(principal) => Identity::Known(principal),
-            Err(Refused::Unknown) => Identity::Refused(status::unauthenticated()),
-            Err(Refused::Stale) => Identity::Refused(status::credentials_unknown()),
-        }
+        let cause = match api_keys.caller(token, self.lease.now()) {
+            Ok(principal) => return Identity::Known(principal),
+            Err(Refused::Stale) => return Identity::Refused(status::credentials_unknown()),
+            Err(cause) => cause,
+        };
+        // What has not the form of a key may be anything, also most of a key.
+        let key = read_token(token).filter(|_| cause != Refused::Form).map(|(id, _)| id);
+        let from = from.map(tracing::field::display);
+        tracing::info!(%cause, key, from, "an API key was refused");
+        Identity::Refused(status::unauthenticated())
     }
 
-    fn by_token(guard: &Arc<Guard>, token: &str) -> Identity {
+    fn by_token(guard: &Arc<Guard>, token: &str, from: Option<SocketAddr>) -> Identity {
         match guard.issuers.caller(token, guard.lease.now()) {
             Ok(principal) => Identity::Known(principal),
             Err(TokenFault::UnknownKey) => {
@@ -125,17 +132,18 @@ impl Guard {
                 Identity::Asking(Box::pin(async move {
                     let now = guard.lease.now();
                     let caller = guard.issuers.caller_by_newest_keys(&token, now).await;
-                    caller.map_err(refused)
+                    caller.map_err(|fault| refused(fault, from))
                 }))
             }
-            Err(fault) => Identity::Refused(refused(fault)),
+            Err(fault) => Identity::Refused(refused(fault, from)),
         }
     }
 }
 
 /// The caller is not told what is wrong with its token; the log is.
-fn refused(fault: TokenFault) -> Status {
-    tracing::info!(cause = %fault, "a token was refused");
+fn refused(fault: TokenFault, from: Option<SocketAddr>) -> Status {
+    let from = from.map(tracing::field::display);
+    tracing::info!(cause = %fault, from, "a token was refused");
     status::unauthenticated()
 }
 

@@ -1,6 +1,7 @@
 //! Connections as they come in: accepted, their TLS handshakes done, and with what is known
 //! of whoever is at the other end.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use futures_util::stream::{self, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -24,6 +25,10 @@ use crate::domain::principal::Principal;
 
 /// Time for a TLS handshake.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Time for a connection to show who its caller is, by a call with good credentials. One
+/// whose other end is gone without a word would never end, and keep its place among the
+/// strangers: nothing else looks after connections that have not begun to speak HTTP/2.
+const STRANGER_MAX: Duration = Duration::from_secs(30);
 /// Rest after a connection could not be accepted, most likely for want of open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -61,9 +66,10 @@ impl Incoming {
                             return connection;
                         }
                     }
+                    Err(error) if is_of_the_peer(&error) => {}
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(ACCEPT_REST).await;
+                        sleep(ACCEPT_REST).await;
                     }
                 },
                 Some(shaken) = self.handshakes.join_next(), if !self.handshakes.is_empty() => {
@@ -85,11 +91,17 @@ impl Incoming {
         let _ = stream.set_nodelay(true);
         let peer = Peer { address, certified: None, stranger };
         let Some(tls) = &self.tls else {
-            return Some(Connection { stream: Wire::Plain(stream), peer });
+            return Some(Connection::new(Wire::Plain(stream), peer));
         };
         self.handshakes.spawn(shake_hands(tls.acceptor(), stream, peer, self.access.clone()));
         None
     }
+}
+
+/// It has hung up before it was accepted, which says nothing of this machine.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// The connection, once TLS is spoken on it; `None` when it comes to nothing.
@@ -117,7 +129,10 @@ async fn shake_hands(
     }
     let leaf = session.peer_certificates().and_then(|chain| chain.first());
     peer.certified = leaf.and_then(|certificate| access.certified(certificate));
-    Some(Connection { stream: Wire::Tls(Box::new(stream)), peer })
+    if peer.certified.is_some() {
+        peer.acknowledge();
+    }
+    Some(Connection::new(Wire::Tls(Box::new(stream)), peer))
 }
 
 /// What is known of whoever is at the other end. Cloning shares it.
@@ -129,7 +144,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Where it is.
+    /// Where its connection comes from.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -139,11 +154,16 @@ impl Peer {
         self.certified.as_ref()
     }
 
-    /// It has made a call with good credentials.
+    /// It has shown good credentials.
     pub(super) fn acknowledge(&self) {
         if let Some(stranger) = &self.stranger {
             stranger.acknowledge();
         }
+    }
+
+    /// Whether it has, or need not.
+    fn is_known(&self) -> bool {
+        self.stranger.as_ref().is_none_or(|stranger| stranger.is_known())
     }
 }
 
@@ -151,11 +171,20 @@ impl Peer {
 pub(super) struct Connection {
     stream: Wire,
     peer: Peer,
+    /// Ends with [`STRANGER_MAX`]; `None` where nobody is a stranger, or no more.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 enum Wire {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    fn new(stream: Wire, peer: Peer) -> Connection {
+        let patience = (!peer.is_known()).then(|| Box::pin(sleep(STRANGER_MAX)));
+        Connection { stream, peer, patience }
+    }
 }
 
 impl Connected for Connection {
@@ -172,7 +201,16 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        if let Some(patience) = &mut this.patience
+            && patience.as_mut().poll(context).is_ready()
+        {
+            this.patience = None;
+            if !this.peer.is_known() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        match &mut this.stream {
             Wire::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Wire::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }

@@ -78,10 +78,15 @@ pub(super) struct Stranger {
 }
 
 impl Stranger {
+    /// Whether it has shown who it is.
+    pub(super) fn is_known(&self) -> bool {
+        !self.counted.load(Ordering::Relaxed)
+    }
+
     /// It has shown who it is.
     pub(super) fn acknowledge(&self) {
         // A look first: a call on a known connection writes nothing that others read.
-        if self.counted.load(Ordering::Relaxed) && self.counted.swap(false, Ordering::Relaxed) {
+        if !self.is_known() && self.counted.swap(false, Ordering::Relaxed) {
             self.strangers.release(self.address);
         }
     }
@@ -120,9 +125,10 @@ mod tests {
 
         let_in.pop();
         let last = strangers.admit(one).expect("one is gone");
-        assert!(strangers.admit(one).is_none());
+        assert!(strangers.admit(one).is_none() && !last.is_known());
         last.acknowledge();
         last.acknowledge();
+        assert!(last.is_known());
         let_in.push(strangers.admit(one).expect("one is known"));
         assert!(strangers.admit(one).is_none());
         drop(last);

@@ -109,7 +109,8 @@ struct Inner {
     ids: IdCodec,
     page_key: [u8; 32],
     vault: Vault,
-    /// SQLite: held for as long as the store lives, so that no second process opens the file.
+    /// SQLite: held for as long as the store lives, so that no second process serves the
+    /// file. One that only visits may do without.
     _lock: Option<file_lock::FileLock>,
 }
 

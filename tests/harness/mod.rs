@@ -20,6 +20,7 @@ pub(crate) mod nameserver;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod raw;
 pub(crate) mod receiver;
 pub(crate) mod refusal;
 pub(crate) mod service;

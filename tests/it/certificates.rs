@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use tonic::Code;
 
 use crate::harness::authority::{AUTHORITY, Authority, Pair};
-use crate::harness::caller::{Tls, code};
+use crate::harness::caller::{Tls, code, list_events};
 use crate::harness::engine::Engine;
 use crate::harness::issuer::{SigningKey, claims, key_set, table};
 use crate::harness::process::Process;
@@ -59,9 +59,12 @@ async fn knowing(engine: &Engine, kinds: &str, more: &str) -> (Process, SocketAd
 /// The code of a call with this certificate; `None` where there is no connection.
 async fn answer(address: SocketAddr, tls: &Tls, organization: &str) -> Option<Code> {
     let channel = tls.channel(address).await.ok()?;
-    let code = code(&channel, organization, None).await;
-    // In TLS 1.3 the server's refusal comes after the client's part of the handshake.
-    (![Code::Unavailable, Code::Unknown, Code::Cancelled].contains(&code)).then_some(code)
+    match list_events(&channel, organization, None).await {
+        Ok(()) => Some(Code::Ok),
+        // In TLS 1.3 the server's refusal comes after the client's part of the handshake, and
+        // then it is the call that breaks. What a server answers has details.
+        Err(status) => (!status.details().is_empty()).then(|| status.code()),
+    }
 }
 
 fn showing(names: &[&str]) -> Tls {

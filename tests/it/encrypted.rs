@@ -16,7 +16,6 @@ use crate::harness::authority::{AUTHORITY, Pair};
 use crate::harness::caller::{Tls, code};
 use crate::harness::engine::Engine;
 use crate::harness::eventually::{eventually, within};
-use crate::harness::issuer::{SigningKey, claims, key_set, table};
 use crate::harness::process::Process;
 use crate::harness::service::{Settings, addresses};
 
@@ -118,54 +117,4 @@ async fn connections_that_say_nothing_hold_up_nobody_and_are_closed() {
         })
         .await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn strangers_have_a_hundred_connections_and_take_none_from_those_who_are_known() {
-    let (engine, key) = (Engine::sqlite(), SigningKey::new("first"));
-    let path = |name: &str| engine.folder().join(name);
-    fs::write(path("keys.json"), key_set(&[&key])).expect("the folder is ours");
-    let keys = format!("jwks_file = \"{}\"", path("keys.json").display());
-    fs::write(path("auth.toml"), table(&keys)).expect("the folder is ours");
-    let settings = Settings::new(engine.clone()).flag("--auth", "jwt");
-    let file = path("auth.toml").display().to_string();
-    let mut process = settings.flag("--auth-file", &file).launch();
-    let address = addresses(&mut process).await.0.expect("it takes calls");
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
-    let token = key.sign(&claims("clinic", "events:read"));
-
-    // More than a hundred, one after the other, each of which is known at once.
-    let mut known = Vec::new();
-    for number in 0..120 {
-        let channel = endpoint.connect().await.expect("it listens");
-        assert_eq!(code(&channel, "clinic", Some(&token)).await, Code::Ok, "{number}");
-        known.push(channel);
-    }
-    let mut silent = Vec::new();
-    for _ in 0..100 {
-        silent.push(TcpStream::connect(address).await.expect("it listens"));
-    }
-    // The next is closed, known ones go on, and room comes back with those that leave.
-    let mut next = TcpStream::connect(address).await.expect("the system accepts it");
-    let ended = within(Duration::from_secs(10), "the end", async || {
-        let mut byte = [0];
-        match tokio::time::timeout(Duration::from_secs(1), next.read(&mut byte)).await {
-            Ok(Ok(0) | Err(_)) => Some(()),
-            // What an HTTP/2 server says first.
-            Ok(Ok(_)) => panic!("it was let in"),
-            Err(_elapsed) => None,
-        }
-    });
-    ended.await;
-    assert_eq!(code(&known[0], "clinic", Some(&token)).await, Code::Ok);
-    eventually("the log says so", async || {
-        process.written().contains("too many show no credentials").then_some(())
-    })
-    .await;
-    drop(silent);
-    eventually("room", async || {
-        let channel = endpoint.connect().await.ok()?;
-        (code(&channel, "clinic", Some(&token)).await == Code::Ok).then_some(())
-    })
-    .await;
 }

@@ -56,3 +56,4 @@ mod subscriptions;
 mod takeover;
 mod tokens;
 mod tracing;
+mod unknown_callers;

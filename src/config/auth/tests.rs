@@ -120,29 +120,34 @@ fn the_file_tells_callers_apart() {
     assert!(matches!(&second.keys, KeySource::File(path) if *path == keys), "{second:?}");
 
     // What would be ignored is a mistake.
-    let refused = faults(&[file.clone()]);
+    let refused = faults(std::slice::from_ref(&file));
     assert_eq!(refused.len(), 2, "{refused:#?}");
     assert!(refused.iter().all(|line| line.starts_with("--auth-file: ")), "{refused:#?}");
 }
 
-#[test]
-fn every_fault_of_the_file_is_told_with_its_place() {
+/// What is wrong with a file of this text.
+fn refused(text: &str) -> Vec<String> {
     let folder = tempfile::tempdir().expect("there is room");
     let path = folder.path().join("auth.toml");
-    let refused = |text: &str| {
-        std::fs::write(&path, text).expect("it is ours");
-        let lines = faults(&["--auth=api-key".to_owned(), flag("auth-file", &path)]);
-        let before = format!("--auth-file: {}: ", path.display());
-        let told = lines.iter().map(|line| line.strip_prefix(&before).expect("its place"));
-        told.map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert!(refused("a = ").concat().starts_with("line 1: "));
-    assert_eq!(
-        refused("certificate = 3"),
-        ["`certificate` is a list of tables: write [[certificate]]"]
-    );
-    assert!(refused("[jwt]")[0].starts_with("`jwt` is no key here"));
+    std::fs::write(&path, text).expect("it is ours");
+    let lines = faults(&["--auth=api-key".to_owned(), flag("auth-file", &path)]);
+    let before = format!("--auth-file: {}: ", path.display());
+    let told = lines.iter().map(|line| line.strip_prefix(&before).expect("its place"));
+    told.map(str::to_owned).collect()
+}
 
+#[test]
+fn a_file_that_is_none_and_entries_that_are_there_twice_are_refused() {
+    assert!(refused("a = ").concat().starts_with("line 1: "));
+    let told = refused("certificate = 3");
+    assert_eq!(told, ["`certificate` is a list of tables: write [[certificate]]"]);
+    assert!(refused("[jwt]")[0].starts_with("`jwt` is no key here"));
+    let one = "[[certificate]]\ndns = \"a.example\"\norganizations = \"*\"\nscopes = [\"admin\"]\n";
+    assert_eq!(refused(&one.repeat(2)), ["a.example is there twice"]);
+}
+
+#[test]
+fn every_fault_of_the_file_is_told_with_its_place() {
     let told = refused(
         r#"
         [[certificate]]
@@ -202,7 +207,4 @@ fn every_fault_of_the_file_is_told_with_its_place() {
     for (told, expected) in told.iter().zip(expected) {
         assert!(told.starts_with(expected), "{told} instead of {expected}");
     }
-
-    let one = "[[certificate]]\ndns = \"a.example\"\norganizations = \"*\"\nscopes = [\"admin\"]\n";
-    assert_eq!(refused(&one.repeat(2)), ["a.example is there twice"]);
 }

@@ -1,5 +1,6 @@
 //! Keys from a real HTTPS server that changes, fails and lies.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{CertificateParams, KeyPair};

@@ -1,6 +1,7 @@
 //! What both databases must do alike: one suite, run on SQLite and on PostgreSQL, and once
 //! more with encryption, which nobody above the store may notice.
 
+mod api_keys;
 mod audit;
 mod claims;
 mod commits;

@@ -8,6 +8,7 @@
 //! page or be recognised on it. Names are written out here as they appear, so that a
 //! search for one finds its source; `docs/METRICS.md` lists them and a test compares.
 
+mod authentication;
 mod instruments;
 
 use std::fmt;
@@ -20,9 +21,12 @@ use opentelemetry::metrics::{Histogram, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
+pub use self::authentication::{AuthenticationRefusal, CredentialSource};
+
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeliveryState;
 use crate::domain::retention::Stage;
+use crate::domain::timestamp::Timestamp;
 
 /// Why a publish was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +124,12 @@ struct Values {
     due_oldest_age_micros: AtomicU64,
     purge_late_micros: AtomicU64,
     subscriptions: AtomicU64,
+    authentication_refusals: [AtomicU64; AuthenticationRefusal::ALL.len()],
+    authentication_limited: AtomicU64,
+    credential_reload_failures: [AtomicU64; CredentialSource::ALL.len()],
+    /// In seconds since 1970; 0 where there is none.
+    tls_certificate_expiry_secs: AtomicI64,
+    token_keys_oldest_age_micros: AtomicU64,
 }
 
 struct Times {
@@ -316,15 +326,38 @@ impl Metrics {
 
     /// How long the oldest due delivery has been waiting to be claimed.
     pub fn due_waiting_oldest_age(&self, age: Duration) {
-        set(
-            &self.values().due_oldest_age_micros,
-            u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
-        );
+        set_age(&self.values().due_oldest_age_micros, age);
     }
 
     /// Subscriptions that routing knows.
     pub fn subscriptions(&self, count: usize) {
         set(&self.values().subscriptions, count as u64);
+    }
+
+    /// A call was not let in, or a connection for its certificate.
+    pub fn authentication_refused(&self, cause: AuthenticationRefusal) {
+        add(&self.values().authentication_refusals[cause as usize], 1);
+    }
+
+    /// A call that was not let in was told to come back later: its address failed too often.
+    pub fn authentication_limited(&self) {
+        add(&self.values().authentication_limited, 1);
+    }
+
+    /// What says who is let in could not be read anew; what was read last goes on counting.
+    pub fn credential_reload_failed(&self, source: CredentialSource) {
+        add(&self.values().credential_reload_failures[source as usize], 1);
+    }
+
+    /// When the certificate that the server shows ends; `None` where that is not known.
+    pub fn tls_certificate_expiry(&self, end: Option<Timestamp>) {
+        let secs = end.map_or(0, Timestamp::secs);
+        self.values().tls_certificate_expiry_secs.store(secs, Ordering::Relaxed);
+    }
+
+    /// How long the issuer of tokens whose keys were not read for longest is waiting for that.
+    pub fn token_keys_oldest_age(&self, age: Duration) {
+        set_age(&self.values().token_keys_oldest_age_micros, age);
     }
 
     fn values(&self) -> &Values {
@@ -350,6 +383,10 @@ fn add(counter: &AtomicU64, count: u64) {
 
 fn set(level: &AtomicU64, value: u64) {
     level.store(value, Ordering::Relaxed);
+}
+
+fn set_age(micros: &AtomicU64, age: Duration) {
+    set(micros, u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What several targets need: a runtime, and a receiver on loopback that does as told.
+//! What several targets need: a runtime, a receiver on loopback that does as told, and inputs
+//! of several parts.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,17 @@ pub static EGRESS: LazyLock<Egress> = LazyLock::new(|| {
     let allow = vec!["127.0.0.1/32".parse().expect("an address")];
     Egress::new(Settings::new(AddressPolicy { allow, ..AddressPolicy::default() })).expect("opens")
 });
+
+/// The parts of an input between these two bytes; at least one.
+pub fn split<'a>(mut text: &'a [u8], separator: &[u8; 2]) -> Vec<&'a [u8]> {
+    let mut parts = Vec::new();
+    while let Some(at) = text.windows(2).position(|two| two == separator) {
+        parts.push(&text[..at]);
+        text = &text[at + 2..];
+    }
+    parts.push(text);
+    parts
+}
 
 /// How a receiver treats a connection.
 #[derive(Clone, Debug)]

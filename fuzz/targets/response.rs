@@ -12,7 +12,7 @@ use hookward::domain::attempt::{Outcome, RESPONSE_BODY_BYTES_MAX};
 use hookward::domain::id::SubscriptionKey;
 use hookward::domain::retry::RETRY_AFTER_MAX;
 use hookward::egress::{Sent, SignedRequest};
-use hookward_fuzz::{EGRESS, RUNTIME, Receiver, Script};
+use hookward_fuzz::{EGRESS, RUNTIME, Receiver, Script, split};
 use libfuzzer_sys::fuzz_target;
 
 /// Longest attempt, and what a busy machine may add to it.
@@ -81,16 +81,6 @@ fn judge(sent: &Sent, answer: Option<&[u8]>) {
 fn is_cut(answer: &[u8], start: &[u8]) -> bool {
     let chunked = answer.to_ascii_lowercase();
     chunked.windows(7).any(|seven| seven == b"chunked") && start.iter().all(|b| answer.contains(b))
-}
-
-fn split<'a>(mut text: &'a [u8], separator: &[u8; 2]) -> Vec<&'a [u8]> {
-    let mut parts = Vec::new();
-    while let Some(at) = text.windows(2).position(|two| two == separator) {
-        parts.push(&text[..at]);
-        text = &text[at + 2..];
-    }
-    parts.push(text);
-    parts
 }
 
 fn with_runs(text: &[u8]) -> Vec<u8> {

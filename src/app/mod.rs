@@ -80,7 +80,8 @@ impl App {
     ///
     /// See [`StartError`]; nothing goes on running then.
     pub async fn start(settings: Settings, metrics: Metrics) -> Result<App, StartError> {
-        let issuers = Issuers::new(settings.auth.issuers.clone(), &settings.egress.nameservers)
+        let (issuers, nameservers) = (settings.auth.issuers.clone(), &settings.egress.nameservers);
+        let issuers = Issuers::new(issuers, nameservers, &metrics)
             .map_err(|error| StartError::Settings(error.to_string()))?;
         // Listen first: a port that is taken should not cost a replica's registration.
         let takes_calls = settings.role != Role::Dispatch;
@@ -133,12 +134,12 @@ impl App {
             watching: Vec::new(),
         };
         if let Some(listener) = grpc_listener {
-            let access = app.access(settings.auth, api_keys, issuers);
-            app.watch_certificates(settings.tls.as_ref());
+            let access = app.access(settings.auth, api_keys, issuers, &metrics);
             let settings = grpc::Settings {
                 tls: settings.tls,
                 reflection: settings.reflection,
                 call_rate: settings.call_rate,
+                metrics: metrics.clone(),
             };
             app.serve_calls(listener, context, access, settings);
         }
@@ -190,6 +191,7 @@ impl App {
         auth: Auth,
         api_keys: Option<Credentials>,
         issuers: Issuers,
+        metrics: &Metrics,
     ) -> grpc::Access {
         if auth.is_open() {
             return grpc::Access::open();
@@ -198,7 +200,7 @@ impl App {
             if api_keys.is_empty() {
                 tracing::warn!("there is no API key: hookward api-key create makes one");
             }
-            let keep = api_keys.clone().keep(self.stop_calls.clone());
+            let keep = api_keys.clone().keep(metrics.clone(), self.stop_calls.clone());
             self.watching.push(tokio::spawn(keep));
         }
         let keep = issuers.clone().keep(self.stop_calls.clone());
@@ -208,13 +210,6 @@ impl App {
         grpc::Access::Guarded(Arc::new(guard))
     }
 
-    fn watch_certificates(&mut self, tls: Option<&grpc::Tls>) {
-        if let Some(tls) = tls {
-            let keep = tls.clone().keep(self.stop_calls.clone());
-            self.watching.push(tokio::spawn(keep));
-        }
-    }
-
     fn serve_calls(
         &mut self,
         listener: TcpListener,
@@ -222,6 +217,10 @@ impl App {
         access: grpc::Access,
         settings: grpc::Settings,
     ) {
+        if let Some(tls) = &settings.tls {
+            let keep = tls.clone().keep(settings.metrics.clone(), self.stop_calls.clone());
+            self.watching.push(tokio::spawn(keep));
+        }
         let (health, stop) = (self.health.clone(), self.stop_calls.clone());
         let serve = async move {
             let served = grpc::serve(listener, context, access, settings, health, stop.cancelled());

@@ -20,9 +20,11 @@ use crate::egress::Target;
 
 /// What such a file says.
 #[derive(Debug, Default)]
-pub(super) struct AuthFile {
-    pub(super) certificates: Vec<(CertificateName, Principal)>,
-    pub(super) issuers: Vec<IssuerSettings>,
+pub struct AuthFile {
+    /// Callers known by a certificate. Each name is there once.
+    pub certificates: Vec<(CertificateName, Principal)>,
+    /// Whose tokens are good. Each issuer is there once.
+    pub issuers: Vec<IssuerSettings>,
 }
 
 /// `[[certificate]]`: a caller that is known by a name in its TLS certificate.
@@ -74,7 +76,11 @@ fn scopes_claim() -> String {
 
 impl AuthFile {
     /// Reads the text of a file, and the files that it names.
-    pub(super) fn read(text: &str) -> Result<AuthFile, Vec<String>> {
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, each in a sentence.
+    pub fn read(text: &str) -> Result<AuthFile, Vec<String>> {
         let tables: toml::Table = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
             let line = before.matches('\n').count() + 1;

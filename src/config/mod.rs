@@ -25,6 +25,7 @@ use clap::{Args, Command, FromArgMatches};
 
 pub use self::arguments::{DatabaseArguments, EncryptionArguments, LogArguments, ServeArguments};
 pub use self::auth::Auth;
+pub use self::auth_file::AuthFile;
 
 use crate::domain::address::{AddressPolicy, Cidr, EgressAllow, Nat64Prefix};
 use crate::domain::event_rules::PAYLOAD_BYTES_CEILING;

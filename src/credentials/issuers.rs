@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -13,9 +14,12 @@ use crate::domain::jwt::{Token, TokenFault, TokenRules};
 use crate::domain::principal::Principal;
 use crate::domain::timestamp::Timestamp;
 use crate::egress::{self, Egress, EgressError, Target};
+use crate::metrics::Metrics;
 
 /// Every address: the operator's own network is where issuers live.
 const EVERYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
+/// How often the age of the keys is noted.
+const NOTE_AGE: Duration = Duration::from_secs(1);
 
 /// Somebody whose tokens are believed.
 #[derive(Clone, Debug)]
@@ -44,6 +48,7 @@ pub enum KeySource {
 #[derive(Clone, Debug)]
 pub struct Issuers {
     issuers: Arc<[Issuer]>,
+    metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -61,6 +66,7 @@ impl Issuers {
     pub fn new(
         settings: Vec<IssuerSettings>,
         nameservers: &[SocketAddr],
+        metrics: &Metrics,
     ) -> Result<Issuers, EgressError> {
         let issuer = |settings: IssuerSettings| {
             let (source, rhythm) = match settings.keys {
@@ -69,11 +75,18 @@ impl Issuers {
                     (Source::Url(egress(nameservers, authorities)?, target), Rhythm::URL)
                 }
             };
-            let keys = Jwks::new(settings.rules.issuer.clone(), source, rhythm);
+            let name = settings.rules.issuer.clone();
+            let keys = Jwks::new(name, source, rhythm, metrics.clone());
             Ok(Issuer { rules: settings.rules, keys: Arc::new(keys) })
         };
         let issuers = settings.into_iter().map(issuer).collect::<Result<Vec<_>, EgressError>>()?;
-        Ok(Issuers { issuers: issuers.into() })
+        Ok(Issuers { issuers: issuers.into(), metrics: metrics.clone() })
+    }
+
+    /// Whether nobody is believed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.issuers.is_empty()
     }
 
     /// Who calls with this token, at `now` by the database's clock.
@@ -118,10 +131,29 @@ impl Issuers {
         self.caller(token, now)
     }
 
+    /// Has the keys of the token's issuer read anew soon, unless that was done a moment ago.
+    pub fn want_newest_keys(&self, token: &str) {
+        if let Ok(issuer) = Token::read(token).and_then(|token| self.issuer(&token)) {
+            issuer.keys.want();
+        }
+    }
+
     /// Keeps the keys up until `stop`.
     pub async fn keep(self, stop: CancellationToken) {
         let keep = self.issuers.iter().map(|issuer| Arc::clone(&issuer.keys).keep(stop.clone()));
-        futures_util::future::join_all(keep).await;
+        tokio::select! {
+            _ = futures_util::future::join_all(keep) => {}
+            () = self.note_age() => {}
+        }
+    }
+
+    /// Of the issuer whose keys were not read for longest: an issuer's name is no label.
+    async fn note_age(&self) {
+        loop {
+            let ages = self.issuers.iter().map(|issuer| issuer.keys.age());
+            self.metrics.token_keys_oldest_age(ages.max().unwrap_or_default());
+            tokio::time::sleep(NOTE_AGE).await;
+        }
     }
 
     /// Who says to have made it.

@@ -7,12 +7,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::jwk::KeySet;
 use crate::domain::principal::Principal;
 use crate::domain::timestamp::Timestamp;
 use crate::egress::{Egress, Target};
+use crate::metrics::{CredentialSource, Metrics};
 
 /// Longest document: [`crate::domain::jwk::KEYS_MAX`] large keys with their certificates.
 const DOCUMENT_BYTES_MAX: usize = 512 << 10;
@@ -61,9 +63,13 @@ pub(super) struct Jwks {
     issuer: String,
     source: Source,
     rhythm: Rhythm,
+    metrics: Metrics,
+    began: Instant,
     current: ArcSwapOption<Keys>,
     /// Held while the source is read, so that all who want newer keys wait for one reading.
     readings: tokio::sync::Mutex<Readings>,
+    /// Somebody wants newer keys and does not wait for them.
+    wanted: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -115,9 +121,23 @@ impl Keys {
 
 impl Jwks {
     /// None is known yet.
-    pub(super) fn new(issuer: String, source: Source, rhythm: Rhythm) -> Jwks {
-        let (current, readings) = (ArcSwapOption::empty(), tokio::sync::Mutex::default());
-        Jwks { issuer, source, rhythm, current, readings }
+    pub(super) fn new(issuer: String, source: Source, rhythm: Rhythm, metrics: Metrics) -> Jwks {
+        Jwks {
+            issuer,
+            source,
+            rhythm,
+            metrics,
+            began: Instant::now(),
+            current: ArcSwapOption::empty(),
+            readings: tokio::sync::Mutex::default(),
+            wanted: Notify::new(),
+        }
+    }
+
+    /// How long ago the keys were read; from the beginning on while they never were.
+    pub(super) fn age(&self) -> Duration {
+        let read_at = self.current.load().as_ref().map(|keys| keys.read_at);
+        read_at.unwrap_or(self.began).elapsed()
     }
 
     /// The keys as they were last read, unless that is too long ago.
@@ -152,6 +172,13 @@ impl Jwks {
         }
     }
 
+    /// The same, by whoever keeps the keys up.
+    pub(super) fn want(&self) {
+        if !self.were_just_read() {
+            self.wanted.notify_one();
+        }
+    }
+
     /// So that tokens with made-up keys cost next to nothing.
     fn were_just_read(&self) -> bool {
         let readings = self.readings.try_lock();
@@ -163,7 +190,10 @@ impl Jwks {
         loop {
             let rest = async {
                 self.refresh().await;
-                tokio::time::sleep(self.rest()).await;
+                tokio::select! {
+                    () = tokio::time::sleep(self.rest()) => {}
+                    () = self.wanted.notified() => {}
+                }
             };
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -199,6 +229,7 @@ impl Jwks {
                 readings.failed = false;
             }
             Err(error) => {
+                self.metrics.credential_reload_failed(CredentialSource::TokenKeys);
                 if !failed {
                     tracing::warn!(issuer, error, "cannot read the keys of a token issuer");
                 }

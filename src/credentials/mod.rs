@@ -25,6 +25,7 @@ use crate::domain::api_key::{ApiKey, read_token};
 use crate::domain::id::{ApiKeyId, IdCodec};
 use crate::domain::principal::Principal;
 use crate::domain::timestamp::Timestamp;
+use crate::metrics::{CredentialSource, Metrics};
 use crate::store::{Store, StoreError};
 
 /// How often the database is asked for changes.
@@ -158,7 +159,7 @@ impl Credentials {
     }
 
     /// Keeps them up until `stop`. Never fails: while the database is away they go stale.
-    pub async fn keep(self, stop: CancellationToken) {
+    pub async fn keep(self, metrics: Metrics, stop: CancellationToken) {
         let mut rhythm = tokio::time::interval(POLL);
         rhythm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut noted = Instant::now();
@@ -169,10 +170,11 @@ impl Credentials {
                 _ = rhythm.tick() => {}
             }
             let refreshed = self.refresh().await;
-            if let Err(error) = &refreshed
-                && !failing
-            {
-                tracing::warn!(%error, "cannot see changes of credentials");
+            if let Err(error) = &refreshed {
+                metrics.credential_reload_failed(CredentialSource::ApiKeys);
+                if !failing {
+                    tracing::warn!(%error, "cannot see changes of credentials");
+                }
             }
             failing = refreshed.is_err();
             if NOTE_USE <= noted.elapsed() && !failing {

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Keys in one set.
 pub const KEYS_MAX: usize = 64;
@@ -114,11 +114,6 @@ pub enum KeySetFault {
     Ambiguous,
 }
 
-#[derive(Deserialize)]
-struct Document {
-    keys: Vec<Value>,
-}
-
 /// The members of a key that matter here; there may be others.
 #[derive(Deserialize)]
 struct Jwk {
@@ -142,12 +137,14 @@ impl KeySet {
     ///
     /// [`KeySetFault`].
     pub fn parse(document: &[u8]) -> Result<KeySet, KeySetFault> {
-        let document: Document = serde_json::from_slice(document).map_err(|_| KeySetFault::Form)?;
-        if KEYS_MAX < document.keys.len() {
+        let document: Result<Map<String, Value>, _> = serde_json::from_slice(document);
+        let keys = document.ok().and_then(|mut document| document.remove("keys"));
+        let Some(Value::Array(keys)) = keys else { return Err(KeySetFault::Form) };
+        if KEYS_MAX < keys.len() {
             return Err(KeySetFault::TooMany);
         }
         let mut set = KeySet::default();
-        for (kid, key) in document.keys.into_iter().filter_map(usable) {
+        for (kid, key) in keys.into_iter().filter_map(usable) {
             if set.get(&kid, key.algorithm()).is_some() {
                 return Err(KeySetFault::Ambiguous);
             }
@@ -172,6 +169,10 @@ impl KeySet {
 
 /// A key and its id, if it is meant for signatures that are known here.
 fn usable(value: Value) -> Option<(String, VerifyingKey)> {
+    // Serde takes a list of the members' values for the members.
+    if !value.is_object() {
+        return None;
+    }
     let jwk: Jwk = serde_json::from_value(value).ok()?;
     let signs = jwk.purpose.as_deref().is_none_or(|purpose| purpose == "sig")
         && jwk
@@ -274,10 +275,12 @@ mod tests {
 
     #[test]
     fn keys_that_are_no_use_are_left_out_and_the_others_stay() {
-        let short = URL_SAFE_NO_PAD.encode([0xff_u8; 255]);
+        let (short, point) =
+            (URL_SAFE_NO_PAD.encode([0xff_u8; 255]), URL_SAFE_NO_PAD.encode([7_u8; 32]));
         let with = |member: &str| ED25519.replacen("\"kty\"", &format!("{member},\"kty\""), 1);
         let useless = [
             "7".to_owned(),
+            format!(r#"["OKP","d",null,null,null,"Ed25519","{point}",null,null,null]"#),
             r#"{"kty":"oct","kid":"o","k":"c2VjcmV0"}"#.to_owned(),
             ED25519.replace(r#""kid":"d","#, ""),
             ED25519.replace(r#""kid":"d""#, r#""kid":7"#),
@@ -309,7 +312,8 @@ mod tests {
 
     #[test]
     fn sets_that_are_none_too_large_or_ambiguous_are_refused() {
-        for none in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[]} x"#] {
+        let list = format!("[[{ED25519}]]");
+        for none in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[]} x"#, &list] {
             assert_eq!(KeySet::parse(none.as_bytes()), Err(KeySetFault::Form), "{none}");
         }
         let keys: Vec<String> =

@@ -40,3 +40,4 @@ pub mod subscription_rules;
 pub mod time_format;
 pub mod timestamp;
 pub mod trace_context;
+pub mod x509;

@@ -1,8 +1,5 @@
 //! Who may act for whom: the one door between a request and the store.
 
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, header};
@@ -10,6 +7,7 @@ use rustls_pki_types::CertificateDer;
 use tonic::Status;
 
 use super::connection::Peer;
+use super::refusals::Refusal;
 use super::status;
 use super::trail::Trail;
 use crate::credentials::{Certificates, Credentials, Issuers, Refused};
@@ -46,10 +44,39 @@ pub struct Guard {
 /// Who a caller is found to be.
 pub(super) enum Identity {
     Known(Arc<Principal>),
-    /// `UNAUTHENTICATED`, the same for every cause; `UNAVAILABLE` while nobody can tell.
-    Refused(Status),
-    /// The issuer of its token is being asked for newer keys.
-    Asking(Pin<Box<dyn Future<Output = Result<Arc<Principal>, Status>> + Send>>),
+    Refused(Refusal),
+    Unsure(Unsure),
+}
+
+/// A caller whose token names a key that its issuer has not published, so far as is known.
+pub(super) struct Unsure {
+    guard: Arc<Guard>,
+    token: String,
+}
+
+impl Unsure {
+    /// Who it is, once the issuer has been asked for its keys.
+    pub(super) async fn ask(self) -> Result<Arc<Principal>, Refusal> {
+        let now = self.guard.lease.now();
+        let caller = self.guard.issuers.caller_by_newest_keys(&self.token, now).await;
+        caller.map_err(Refusal::Token)
+    }
+
+    /// Has the issuer asked for its keys, and does not wait for them.
+    pub(super) fn ask_for_others(&self) {
+        self.guard.issuers.want_newest_keys(&self.token);
+    }
+}
+
+/// What the certificate of a connection tells of who is calling.
+#[derive(Clone, Debug)]
+pub(super) enum Certified {
+    /// Nothing: there is none, or nobody is known by one.
+    Nothing,
+    /// It names no caller, or several.
+    Nobody,
+    /// It is this one's.
+    Caller(Arc<Principal>),
 }
 
 /// How API keys begin; no token does.
@@ -70,18 +97,18 @@ impl Access {
         }
     }
 
-    /// Who shows this certificate, which TLS has found to be good.
-    pub(super) fn certified(&self, certificate: &CertificateDer<'_>) -> Option<Arc<Principal>> {
-        match self {
-            Access::Open(_) => None,
-            Access::Guarded(guard) => {
-                let caller = guard.certificates.caller(certificate);
-                if caller.is_none() && !guard.certificates.is_empty() {
-                    tracing::info!("a client certificate names no caller, or several");
-                }
-                caller
-            }
-        }
+    /// What this certificate tells, which TLS has found to be good.
+    pub(super) fn certified(&self, certificate: &CertificateDer<'_>) -> Certified {
+        let certificates = match self {
+            Access::Open(_) => return Certified::Nothing,
+            Access::Guarded(guard) if guard.certificates.is_empty() => return Certified::Nothing,
+            Access::Guarded(guard) => &guard.certificates,
+        };
+        let Some(caller) = certificates.caller(certificate) else {
+            tracing::info!("a client certificate names no caller, or several");
+            return Certified::Nobody;
+        };
+        Certified::Caller(caller)
     }
 
     /// Who sent these headers. What they say counts, and the certificate only if they say
@@ -92,59 +119,46 @@ impl Access {
             Access::Guarded(guard) => guard,
         };
         if !headers.contains_key(header::AUTHORIZATION) {
-            let certified = peer.and_then(Peer::certified);
-            return certified.map_or_else(
-                || Identity::Refused(status::unauthenticated()),
-                |principal| Identity::Known(Arc::clone(principal)),
-            );
+            return match peer.map(Peer::certified) {
+                Some(Certified::Caller(principal)) => Identity::Known(Arc::clone(principal)),
+                Some(Certified::Nobody) => Identity::Refused(Refusal::Certificate),
+                Some(Certified::Nothing) | None => Identity::Refused(Refusal::NoCredentials),
+            };
         }
-        let from = peer.map(Peer::address);
         match bearer(headers) {
-            Some(token) if token.starts_with(API_KEY) => guard.by_api_key(token, from),
-            Some(token) => Guard::by_token(guard, token, from),
-            None => Identity::Refused(status::unauthenticated()),
+            Some(token) if token.starts_with(API_KEY) => guard.by_api_key(token),
+            Some(token) => Guard::by_token(guard, token),
+            None => Identity::Refused(Refusal::Header),
         }
     }
 }
 
 impl Guard {
-    fn by_api_key(&self, token: &str, from: Option<SocketAddr>) -> Identity {
-        let Some(api_keys) = &self.api_keys else {
-            return Identity::Refused(status::unauthenticated());
-        };
-        let cause = match api_keys.caller(token, self.lease.now()) {
-            Ok(principal) => return Identity::Known(principal),
-            Err(Refused::Stale) => return Identity::Refused(status::credentials_unknown()),
-            Err(cause) => cause,
-        };
-        // What has not the form of a key may be anything, also most of a key.
-        let key = read_token(token).filter(|_| cause != Refused::Form).map(|(id, _)| id);
-        let from = from.map(tracing::field::display);
-        tracing::info!(%cause, key, from, "an API key was refused");
-        Identity::Refused(status::unauthenticated())
+    fn by_api_key(&self, token: &str) -> Identity {
+        let Some(api_keys) = &self.api_keys else { return Identity::Refused(Refusal::Header) };
+        match api_keys.caller(token, self.lease.now()) {
+            Ok(principal) => Identity::Known(principal),
+            Err(cause) => {
+                // What has not the form of a key may be anything, also most of a key.
+                let key = read_token(token).filter(|_| cause != Refused::Form);
+                let id = key.map(|(id, _)| id.to_owned());
+                Identity::Refused(Refusal::ApiKey(cause, id))
+            }
+        }
     }
 
-    fn by_token(guard: &Arc<Guard>, token: &str, from: Option<SocketAddr>) -> Identity {
+    fn by_token(guard: &Arc<Guard>, token: &str) -> Identity {
+        if guard.issuers.is_empty() {
+            return Identity::Refused(Refusal::Header);
+        }
         match guard.issuers.caller(token, guard.lease.now()) {
             Ok(principal) => Identity::Known(principal),
             Err(TokenFault::UnknownKey) => {
-                let (guard, token) = (Arc::clone(guard), token.to_owned());
-                Identity::Asking(Box::pin(async move {
-                    let now = guard.lease.now();
-                    let caller = guard.issuers.caller_by_newest_keys(&token, now).await;
-                    caller.map_err(|fault| refused(fault, from))
-                }))
+                Identity::Unsure(Unsure { guard: Arc::clone(guard), token: token.to_owned() })
             }
-            Err(fault) => Identity::Refused(refused(fault, from)),
+            Err(fault) => Identity::Refused(Refusal::Token(fault)),
         }
     }
-}
-
-/// The caller is not told what is wrong with its token; the log is.
-fn refused(fault: TokenFault, from: Option<SocketAddr>) -> Status {
-    let from = from.map(tracing::field::display);
-    tracing::info!(cause = %fault, from, "a token was refused");
-    status::unauthenticated()
 }
 
 /// The token of the only `authorization` header (RFC 6750, section 2.1).

@@ -1,6 +1,6 @@
 //! The door: who is calling is known before a byte of a message is decoded.
 
-use std::future::Future;
+use std::future::{self, Future};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +12,10 @@ use tower::{Layer, Service};
 
 use super::access::{Access, Caller, Identity, presented};
 use super::connection::Peer;
+use super::refusals::{Refusal, Refusals};
 use super::trail::Trail;
+use crate::domain::jwt::TokenFault;
+use crate::metrics::Metrics;
 use crate::permits::RateLimiter;
 
 /// Paths of health checks begin so: probes have no credentials.
@@ -21,9 +24,16 @@ pub(super) const HEALTH: &str = "/grpc.health.v1.";
 /// Puts [`Door`] in front of the services.
 #[derive(Clone, Debug)]
 pub(super) struct AuthenticationLayer {
-    pub(super) access: Access,
+    access: Access,
     /// How often callers may call for one organization; `None`: as often as they like.
-    pub(super) limiter: Option<RateLimiter>,
+    limiter: Option<RateLimiter>,
+    refusals: Refusals,
+}
+
+impl AuthenticationLayer {
+    pub(super) fn new(access: Access, limiter: Option<RateLimiter>, metrics: Metrics) -> Self {
+        AuthenticationLayer { access, limiter, refusals: Refusals::new(metrics) }
+    }
 }
 
 impl<S> Layer<S> for AuthenticationLayer {
@@ -62,30 +72,45 @@ where
             return Box::pin(self.services.call(request));
         }
         let limiter = self.door.limiter.clone();
-        match self.door.access.identify(request.headers(), request.extensions().get()) {
+        let peer = request.extensions().get::<Peer>();
+        match self.door.access.identify(request.headers(), peer) {
             Identity::Known(principal) => {
                 introduce(&mut request, Caller { principal, limiter });
                 Box::pin(self.services.call(request))
             }
-            Identity::Refused(status) => {
+            Identity::Refused(refusal) => {
                 if let Some(trail) = request.extensions().get::<Arc<Trail>>()
                     && let Some(id) = presented(request.headers())
                 {
                     trail.presented(id);
                 }
-                Box::pin(std::future::ready(Ok(status.into_http())))
+                let answer = self.door.refusals.refuse(&refusal, peer.map(Peer::address));
+                Box::pin(future::ready(Ok(answer)))
             }
-            Identity::Asking(asking) => {
+            Identity::Unsure(unsure) => {
+                let from = peer.map(Peer::address);
+                // A stranger's call waits at the price of a failure, paid in advance: else
+                // thousands could wait at once for an issuer that is slow. Whoever cannot pay
+                // finds the keys read when it comes back.
+                let pays = !peer.is_some_and(Peer::is_known);
+                if pays && let Err(wait) = self.door.refusals.charge(from) {
+                    unsure.ask_for_others();
+                    let refusal = Refusal::Token(TokenFault::UnknownKey);
+                    let answer = self.door.refusals.limited(&refusal, wait);
+                    return Box::pin(future::ready(Ok(answer)));
+                }
                 // The services that are ready are these; their copy may not be.
                 let copy = self.services.clone();
                 let mut services = mem::replace(&mut self.services, copy);
+                let refusals = self.door.refusals.clone();
                 Box::pin(async move {
-                    match asking.await {
+                    match unsure.ask().await {
                         Ok(principal) => {
                             introduce(&mut request, Caller { principal, limiter });
                             services.call(request).await
                         }
-                        Err(status) => Ok(status.into_http()),
+                        Err(refusal) if pays => Ok(refusals.unauthenticated(&refusal, from)),
+                        Err(refusal) => Ok(refusals.refuse(&refusal, from)),
                     }
                 })
             }

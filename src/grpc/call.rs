@@ -21,6 +21,7 @@ use tonic_types::StatusExt;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
+use super::refusals::Unlogged;
 use super::{pb, status};
 use crate::domain::event::TraceContext;
 use crate::domain::trace_context::parse_trace_context;
@@ -201,6 +202,9 @@ fn finish(response: &Response<Body>, method: &str, took: Duration, id: &str) {
     let reason = error.get_details_error_info().map(|info| info.reason).unwrap_or_default();
     let server_fault = is_server_fault(error.code());
     trace::record_status(&span, code, server_fault);
+    if response.extensions().get::<Unlogged>().is_some() {
+        return;
+    }
     if server_fault {
         tracing::warn!(
             rpc.method = method,

@@ -18,10 +18,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::access::Access;
+use super::access::{Access, Certified};
 use super::strangers::{Stranger, Strangers};
 use super::tls::{HTTP2, Tls};
-use crate::domain::principal::Principal;
+use crate::metrics::{AuthenticationRefusal, Metrics};
 
 /// Time for a TLS handshake.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
@@ -41,12 +41,18 @@ pub(super) struct Incoming {
     /// Counted where callers must show who they are.
     strangers: Option<Strangers>,
     handshakes: JoinSet<Option<Connection>>,
+    metrics: Metrics,
 }
 
 impl Incoming {
-    pub(super) fn new(listener: TcpListener, tls: Option<Tls>, access: Access) -> Incoming {
+    pub(super) fn new(
+        listener: TcpListener,
+        tls: Option<Tls>,
+        access: Access,
+        metrics: Metrics,
+    ) -> Incoming {
         let strangers = access.asks().then(Strangers::default);
-        Incoming { listener, tls, access, strangers, handshakes: JoinSet::new() }
+        Incoming { listener, tls, access, strangers, handshakes: JoinSet::new(), metrics }
     }
 
     /// Connections, without an end.
@@ -89,11 +95,12 @@ impl Incoming {
         };
         // It has ended already if that fails, as will be seen.
         let _ = stream.set_nodelay(true);
-        let peer = Peer { address, certified: None, stranger };
+        let peer = Peer { address, certified: Certified::Nothing, stranger };
         let Some(tls) = &self.tls else {
             return Some(Connection::new(Wire::Plain(stream), peer));
         };
-        self.handshakes.spawn(shake_hands(tls.acceptor(), stream, peer, self.access.clone()));
+        let (access, metrics) = (self.access.clone(), self.metrics.clone());
+        self.handshakes.spawn(shake_hands(tls.acceptor(), stream, peer, access, metrics));
         None
     }
 }
@@ -110,10 +117,14 @@ async fn shake_hands(
     stream: TcpStream,
     mut peer: Peer,
     access: Access,
+    metrics: Metrics,
 ) -> Option<Connection> {
     let stream = match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
+            if is_about_certificate(&error) {
+                metrics.authentication_refused(AuthenticationRefusal::CertificateUntrusted);
+            }
             tracing::debug!(%error, "no TLS handshake");
             return None;
         }
@@ -127,19 +138,30 @@ async fn shake_hands(
         tracing::debug!("a connection that is not for HTTP/2");
         return None;
     }
-    let leaf = session.peer_certificates().and_then(|chain| chain.first());
-    peer.certified = leaf.and_then(|certificate| access.certified(certificate));
-    if peer.certified.is_some() {
+    if let Some([leaf, ..]) = session.peer_certificates() {
+        peer.certified = access.certified(leaf);
+    }
+    if let Certified::Caller(_) = peer.certified {
         peer.acknowledge();
     }
     Some(Connection::new(Wire::Tls(Box::new(stream)), peer))
+}
+
+/// Whether a handshake came to nothing for the client's certificate: it is bad, or there is
+/// none. What a client does not like about ours comes as an alert instead.
+fn is_about_certificate(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(
+        cause,
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+    )
 }
 
 /// What is known of whoever is at the other end. Cloning shares it.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     address: SocketAddr,
-    certified: Option<Arc<Principal>>,
+    certified: Certified,
     stranger: Option<Arc<Stranger>>,
 }
 
@@ -150,8 +172,8 @@ impl Peer {
     }
 
     /// Who it is by its certificate.
-    pub(super) fn certified(&self) -> Option<&Arc<Principal>> {
-        self.certified.as_ref()
+    pub(super) fn certified(&self) -> &Certified {
+        &self.certified
     }
 
     /// It has shown good credentials.
@@ -162,7 +184,7 @@ impl Peer {
     }
 
     /// Whether it has, or need not.
-    fn is_known(&self) -> bool {
+    pub(super) fn is_known(&self) -> bool {
         self.stranger.as_ref().is_none_or(|stranger| stranger.is_known())
     }
 }

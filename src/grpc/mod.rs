@@ -1,11 +1,11 @@
 //! The gRPC surface: translates between protobuf and the domain, decides nothing.
 //!
 //! `connection` takes connections in, over TLS where there is any (`tls`).
-//! `authentication` finds out who is calling, before anything is decoded. Every method
-//! first asks `access` which organization its caller may act for, and every call to the
-//! store takes that organization. `trail` gathers what the audit log will say of each call.
-//! `status` is the only file that makes errors; `call` gives each call its span, its deadline
-//! and its line in the log.
+//! `authentication` finds out who is calling, before anything is decoded; `refusals` answers
+//! calls of nobody, which `failures` counts. Every method first asks `access` which
+//! organization its caller may act for, and every call to the store takes that organization.
+//! `trail` gathers what the audit log will say of each call. `status` is the only file that
+//! makes errors; `call` gives each call its span, its deadline and its line in the log.
 
 mod access;
 mod audit;
@@ -15,9 +15,11 @@ mod connection;
 mod delivery;
 mod event;
 mod event_type;
+mod failures;
 mod field_mask;
 mod page;
 pub mod pb;
+mod refusals;
 mod request_id;
 mod server;
 mod status;

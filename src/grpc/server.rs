@@ -31,6 +31,7 @@ use super::tls::Tls;
 use super::trail::TrailLayer;
 use super::{Context, pb};
 use crate::domain::rate::Rate;
+use crate::metrics::Metrics;
 use crate::permits::RateLimiter;
 
 /// Names under which health is asked for: the server as a whole, and each service.
@@ -67,6 +68,8 @@ pub struct Settings {
     pub reflection: bool,
     /// Calls for one organization but those that publish; `None`: as many as there are.
     pub call_rate: Option<Rate>,
+    /// Counts who is not let in.
+    pub metrics: Metrics,
 }
 
 /// What health checks answer. Cloning shares it. At first nothing serves.
@@ -111,8 +114,9 @@ pub async fn serve(
     health: Health,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let incoming = Incoming::new(listener, settings.tls, access.clone()).into_stream();
-    let door = AuthenticationLayer { access, limiter: settings.call_rate.map(RateLimiter::new) };
+    let Settings { tls, reflection, call_rate, metrics } = settings;
+    let incoming = Incoming::new(listener, tls, access.clone(), metrics.clone());
+    let door = AuthenticationLayer::new(access, call_rate.map(RateLimiter::new), metrics);
     Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
@@ -124,8 +128,8 @@ pub async fn serve(
         .layer(CallLayer::new())
         .layer(TrailLayer::new(context.auditor.clone()))
         .layer(door)
-        .add_routes(routes(context, settings.reflection, health)?)
-        .serve_with_incoming_shutdown(incoming, stop)
+        .add_routes(routes(context, reflection, health)?)
+        .serve_with_incoming_shutdown(incoming.into_stream(), stop)
         .await
         .map_err(io::Error::other)
 }

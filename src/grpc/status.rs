@@ -156,6 +156,16 @@ pub(super) fn unauthenticated() -> Status {
     with(Code::Unauthenticated, message, info("UNAUTHENTICATED", None))
 }
 
+/// `RESOURCE_EXHAUSTED`: the same as above, but too often; when to try again.
+pub(super) fn too_many_failures(retry_in: Duration) -> Status {
+    let message = "too many calls from this address show no credentials that are valid here: \
+                   try again later, with such";
+    let mut details = info("TOO_MANY_FAILURES", None);
+    details.add_quota_failure_violation("address", message);
+    details.set_retry_info(Some(retry_in));
+    with(Code::ResourceExhausted, message, details)
+}
+
 /// `UNAVAILABLE`: whose credentials these are cannot be told now.
 pub(super) fn credentials_unknown() -> Status {
     unavailable("DATABASE_UNAVAILABLE", "the database is away: try again")

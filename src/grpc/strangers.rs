@@ -98,7 +98,8 @@ impl Drop for Stranger {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
+/// What counts as one address: of IPv6 a /64, which one machine may have whole.
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),

@@ -18,6 +18,10 @@ use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::timestamp::Timestamp;
+use crate::domain::x509;
+use crate::metrics::{CredentialSource, Metrics};
+
 /// The only protocol that is spoken (RFC 9113, 3.2).
 pub(super) const HTTP2: &[u8] = b"h2";
 /// How often the files are looked at. Their content decides: Kubernetes swaps links, whose
@@ -86,6 +90,8 @@ pub struct Tls {
     current: Arc<ArcSwap<ServerConfig>>,
     /// Of what it was made at first.
     digest: [u8; 32],
+    /// When the certificate of that ends.
+    expiry: Option<Timestamp>,
 }
 
 impl Tls {
@@ -98,7 +104,8 @@ impl Tls {
         let texts = Texts::read(&files)?;
         let config = config(&files, &texts)?;
         let current = Arc::new(ArcSwap::from_pointee(config));
-        Ok(Tls { files: Arc::new(files), current, digest: texts.digest() })
+        let (digest, expiry) = (texts.digest(), texts.expiry());
+        Ok(Tls { files: Arc::new(files), current, digest, expiry })
     }
 
     /// What serves the next handshake.
@@ -107,11 +114,12 @@ impl Tls {
     }
 
     /// Looks at the files until `stop`. Connections keep what they began with; what cannot
-    /// be used changes nothing.
-    pub async fn keep(self, stop: CancellationToken) {
+    /// be used changes nothing, and is counted for as long as it stays there.
+    pub async fn keep(self, metrics: Metrics, stop: CancellationToken) {
         let mut rhythm = tokio::time::interval(LOOK);
         rhythm.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut judged, mut unreadable) = (self.digest, false);
+        let (mut judged, mut usable, mut unreadable) = (self.digest, true, false);
+        metrics.tls_certificate_expiry(self.expiry);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -122,6 +130,7 @@ impl Tls {
             let texts = match read {
                 Ok(Ok(texts)) => texts,
                 Ok(Err(error)) => {
+                    metrics.credential_reload_failed(CredentialSource::TlsFiles);
                     if !unreadable {
                         tracing::warn!(%error, "cannot look at the TLS certificate; it stays");
                     }
@@ -133,18 +142,28 @@ impl Tls {
             };
             unreadable = false;
             let digest = texts.digest();
-            if digest == judged {
-                continue;
+            if digest != judged {
+                judged = digest;
+                usable = self.replace(&texts, &metrics);
             }
-            judged = digest;
-            match config(&self.files, &texts) {
-                Ok(config) => {
-                    self.current.store(Arc::new(config));
-                    tracing::info!("the TLS certificate was replaced");
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the new TLS certificate cannot be used; the old one stays");
-                }
+            if !usable {
+                metrics.credential_reload_failed(CredentialSource::TlsFiles);
+            }
+        }
+    }
+
+    /// Serves what the files hold now; `false` when that cannot be.
+    fn replace(&self, texts: &Texts, metrics: &Metrics) -> bool {
+        match config(&self.files, texts) {
+            Ok(config) => {
+                self.current.store(Arc::new(config));
+                metrics.tls_certificate_expiry(texts.expiry());
+                tracing::info!("the TLS certificate was replaced");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the new TLS certificate cannot be used; the old one stays");
+                false
             }
         }
     }
@@ -180,6 +199,12 @@ impl Texts {
         let parts = [&self.certificate, &self.key].into_iter().chain(&self.authorities);
         let digests: Vec<u8> = parts.flat_map(Sha256::digest).collect();
         Sha256::digest(digests).into()
+    }
+
+    /// When the server's own certificate ends, which is the first.
+    fn expiry(&self) -> Option<Timestamp> {
+        let own = CertificateDer::from_pem_slice(&self.certificate).ok()?;
+        x509::not_after(&own)
     }
 }
 

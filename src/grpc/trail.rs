@@ -23,6 +23,7 @@ use tonic_types::StatusExt;
 use tower::{Layer, Service};
 
 use super::connection::Peer;
+use super::refusals::Unlogged;
 use super::{authentication, call, pb, status};
 use crate::audit::Auditor;
 use crate::domain::audit::{Chain, NewAuditEntry, is_object_id};
@@ -270,6 +271,9 @@ impl Open {
     fn close(mut self, response: &Response<Body>) {
         self.answered = true;
         let Some(error) = call::error(response) else { return };
+        if response.extensions().get::<Unlogged>().is_some() {
+            return;
+        }
         let is_denied = matches!(error.code(), Code::Unauthenticated | Code::PermissionDenied);
         if is_denied || self.trail.is_audited() {
             let reason = error.get_details_error_info().map(|info| info.reason);

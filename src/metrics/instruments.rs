@@ -7,7 +7,9 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
-use super::{CircuitChange, ENDS, Refusal, STAGES, Times, Values};
+use super::{
+    AuthenticationRefusal, CircuitChange, CredentialSource, ENDS, Refusal, STAGES, Times, Values,
+};
 use crate::domain::attempt::AttemptResult;
 
 /// Seconds: half a millisecond, which a local commit takes, to a minute, beyond which
@@ -85,6 +87,7 @@ pub(super) fn observe(meter: &Meter, values: &Arc<Values>) {
     observe_circuits(meter, values);
     observe_purges(meter, values);
     observe_audit(meter, values);
+    observe_authentication(meter, values);
     observe_levels(meter, values);
 }
 
@@ -216,11 +219,54 @@ fn observe_audit(meter: &Meter, values: &Arc<Values>) {
     );
 }
 
+fn observe_authentication(meter: &Meter, values: &Arc<Values>) {
+    let shared = Arc::clone(values);
+    let labels = AuthenticationRefusal::ALL.map(|cause| [label("cause", cause.label())]);
+    meter
+        .u64_observable_counter("hookward_authentication_refusals_total")
+        .with_description("Calls and connections that were not let in, by cause")
+        .with_callback(move |observer| {
+            for (value, labels) in shared.authentication_refusals.iter().zip(&labels) {
+                observer.observe(value.load(Ordering::Relaxed), labels);
+            }
+        })
+        .build();
+    count(
+        meter,
+        values,
+        "hookward_authentication_refusals_limited_total",
+        "Refused calls that were told to come back later, for their address failed too often",
+        |values| &values.authentication_limited,
+    );
+    let shared = Arc::clone(values);
+    let labels = CredentialSource::ALL.map(|source| [label("source", source.label())]);
+    meter
+        .u64_observable_counter("hookward_credential_reload_failures_total")
+        .with_description("Times that what says who is let in could not be read anew, by source")
+        .with_callback(move |observer| {
+            for (value, labels) in shared.credential_reload_failures.iter().zip(&labels) {
+                observer.observe(value.load(Ordering::Relaxed), labels);
+            }
+        })
+        .build();
+    let shared = Arc::clone(values);
+    meter
+        .i64_observable_gauge("hookward_tls_certificate_expiry_timestamp_seconds")
+        .with_description("When the certificate of the gRPC port ends, in seconds since 1970")
+        .with_callback(move |observer| {
+            let secs = shared.tls_certificate_expiry_secs.load(Ordering::Relaxed);
+            if secs != 0 {
+                observer.observe(secs, &[]);
+            }
+        })
+        .build();
+}
+
 fn observe_levels(meter: &Meter, values: &Arc<Values>) {
     #[expect(clippy::cast_precision_loss, reason = "for people; exact up to 2^53")]
     let plain = |value: u64| value as f64;
     let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
-    let levels: [Level; 7] = [
+    let levels: [Level; 8] = [
         ("hookward_deliveries_queued", "Deliveries that wait in memory", plain, |values| {
             &values.queued
         }),
@@ -249,6 +295,12 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
         ("hookward_subscriptions", "Subscriptions that routing knows", plain, |values| {
             &values.subscriptions
         }),
+        (
+            "hookward_token_keys_oldest_age_seconds",
+            "Time since the keys of a token issuer were read, of the one for whom it is longest",
+            seconds,
+            |values| &values.token_keys_oldest_age_micros,
+        ),
     ];
     for (name, help, unit, value) in levels {
         let values = Arc::clone(values);

@@ -42,6 +42,14 @@ fn busy() -> Metrics {
     metrics.unsettled(9);
     metrics.due_waiting_oldest_age(Duration::from_millis(2500));
     metrics.subscriptions(11);
+    for cause in AuthenticationRefusal::ALL {
+        metrics.authentication_refused(cause);
+    }
+    metrics.authentication_refused(AuthenticationRefusal::TokenExpired);
+    metrics.authentication_limited();
+    metrics.credential_reload_failed(CredentialSource::TlsFiles);
+    metrics.tls_certificate_expiry(Some(Timestamp(1_785_542_400_000_000)));
+    metrics.token_keys_oldest_age(Duration::from_millis(1500));
     metrics
 }
 
@@ -93,6 +101,14 @@ fn the_page_says_what_was_counted() {
         ("hookward_deliveries_unsettled", 9.0),
         ("hookward_due_oldest_age_seconds", 2.5),
         ("hookward_subscriptions", 11.0),
+        ("hookward_authentication_refusals_total{cause=\"no_credentials\"}", 1.0),
+        ("hookward_authentication_refusals_total{cause=\"token_expired\"}", 2.0),
+        ("hookward_authentication_refusals_total{cause=\"token_claims\"}", 1.0),
+        ("hookward_authentication_refusals_limited_total", 1.0),
+        ("hookward_credential_reload_failures_total{source=\"api_keys\"}", 0.0),
+        ("hookward_credential_reload_failures_total{source=\"tls_files\"}", 1.0),
+        ("hookward_tls_certificate_expiry_timestamp_seconds", 1_785_542_400.0),
+        ("hookward_token_keys_oldest_age_seconds", 1.5),
         (concat!("hookward_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ];
     for (series, expected) in expected {
@@ -105,8 +121,20 @@ fn the_page_says_what_was_counted() {
 fn counters_are_on_the_page_before_they_count() {
     let page = Metrics::new().render();
     let counters = page.lines().filter(|line| line.ends_with(" counter")).count();
-    assert_eq!(counters, 15, "{page}");
+    assert_eq!(counters, 18, "{page}");
     assert_eq!(value(&page, "hookward_events_accepted_total"), Some(0.0));
+}
+
+/// An alert on a certificate that ends soon must not tell of one that there is not.
+#[test]
+fn where_there_is_no_certificate_none_ends() {
+    let metrics = Metrics::new();
+    let series = "hookward_tls_certificate_expiry_timestamp_seconds";
+    assert_eq!(value(&metrics.render(), series), None);
+    metrics.tls_certificate_expiry(Some(Timestamp(7_000_000)));
+    assert_eq!(value(&metrics.render(), series), Some(7.0));
+    metrics.tls_certificate_expiry(None);
+    assert_eq!(value(&metrics.render(), series), None);
 }
 
 #[test]
@@ -150,4 +178,20 @@ fn the_documentation_lists_every_metric() {
         })
         .collect();
     assert_eq!(documented, rendered);
+}
+
+#[test]
+fn the_documentation_tells_every_cause_and_source() {
+    let document = include_str!("../../docs/METRICS.md");
+    let causes = document.split("Causes of `hookward_authentication_refusals_total`").nth(1);
+    let causes = causes.and_then(|rest| rest.split("\n## ").next()).expect("it is there");
+    let rows = causes.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let documented: BTreeSet<&str> =
+        rows.map(|(label, _)| label).filter(|label| *label != "cause").collect();
+    let counted: BTreeSet<&str> =
+        AuthenticationRefusal::ALL.into_iter().map(AuthenticationRefusal::label).collect();
+    assert_eq!(documented, counted);
+    for source in CredentialSource::ALL {
+        assert!(document.contains(&format!("`{}`: ", source.label())), "{}", source.label());
+    }
 }

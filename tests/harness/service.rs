@@ -1,7 +1,7 @@
 //! One server, as an operator would run it: started, killed, stopped, restarted.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitStatus;
 
 use tonic::transport::{Channel, Endpoint};
@@ -122,6 +122,11 @@ impl Service {
         *address
     }
 
+    /// A connection from 127.0.0.`last`, so that callers can have addresses of their own.
+    pub(crate) async fn channel_from(&self, last: u8) -> Channel {
+        connect(self.grpc_address(), Some(IpAddr::from([127, 0, 0, last]))).await
+    }
+
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.ports.admin
     }
@@ -199,7 +204,11 @@ pub(crate) async fn addresses(process: &mut Process) -> (Option<SocketAddr>, Soc
 async fn ready(process: &mut Process) -> Ports {
     let (grpc, admin) = addresses(process).await;
     let Some(grpc) = grpc else { return Ports { admin, grpc: None } };
+    Ports { admin, grpc: Some((grpc, connect(grpc, None).await)) }
+}
+
+async fn connect(grpc: SocketAddr, from: Option<IpAddr>) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{grpc}")).expect("a URL");
-    let channel = eventually("a connection", async || endpoint.connect().await.ok()).await;
-    Ports { admin, grpc: Some((grpc, channel)) }
+    let endpoint = endpoint.local_address(from);
+    eventually("a connection", async || endpoint.connect().await.ok()).await
 }

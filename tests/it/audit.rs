@@ -23,6 +23,7 @@ on_both_engines!(
     each_change_and_each_payload_read_leaves_exactly_one_entry,
     each_refused_call_leaves_exactly_one_entry,
     a_flood_of_refused_calls_is_a_few_entries_and_their_number,
+    calls_beyond_the_limit_of_failures_leave_no_entry,
     events_and_entries_say_who_it_was,
 );
 
@@ -170,14 +171,16 @@ async fn each_refused_call_leaves_exactly_one_entry(engine: Engine) {
     let mut service = guarded(&engine).await;
     let channel = service.channel();
     let (mut deployment, mut clinic) = (Seen::new(), Seen::new());
-    for method in described() {
+    for (last, method) in (2..).zip(described()) {
+        // Of ten failures that an address may have in a second, each has two.
+        let stranger = service.channel_from(last).await;
         let strangers = [
             (None, String::new()),
             (Some(&forged), id_of(&good)),
             (Some(&foreign), id_of(&foreign)),
         ];
         for (token, credential) in strangers {
-            let told = told(&channel, &method, token).await;
+            let told = told(&stranger, &method, token).await;
             assert_ne!(told, Code::Ok, "{}", method.name);
             deployment.insert((credential, method.name.clone(), name(told).to_owned()), 1);
         }
@@ -247,6 +250,26 @@ async fn a_flood_of_refused_calls_is_a_few_entries_and_their_number(engine: Engi
     // Thirty and a number a minute, and it may have been another minute in between.
     assert!((31..=62).contains(&told.len()), "{}", told.len());
     assert!(told.iter().all(|one| one.code == "NOT_FOUND" && one.principal == "anyone"));
+}
+
+async fn calls_beyond_the_limit_of_failures_leave_no_entry(engine: Engine) {
+    let mut service = guarded(&engine).await;
+    let stranger = service.channel_from(2).await;
+    let mut pause = described();
+    pause.retain(|method| method.name == "SubscriptionService/PauseSubscription");
+    let mut usual = 0;
+    for _ in 0..100 {
+        match told(&stranger, &pause[0], None).await {
+            Code::Unauthenticated => usual += 1,
+            code => assert_eq!(code, Code::ResourceExhausted),
+        }
+    }
+    assert!(usual < 100, "ten a second");
+    service.terminate();
+    service.ends().await;
+    let told = entries(&engine, "*");
+    assert_eq!(told.iter().map(|one| one.calls).sum::<usize>(), usual);
+    assert!(told.iter().all(|one| one.code == "UNAUTHENTICATED"), "{told:?}");
 }
 
 async fn events_and_entries_say_who_it_was(engine: Engine) {

@@ -239,16 +239,19 @@ async fn every_method_asks_who_is_calling_and_for_what(engine: Engine) {
     let good = format!("Bearer {}", keys.good);
     let garbage = b"\xff\xff";
     let mut answers = Vec::new();
-    for (name, scope) in METHODS {
+    for (last, (name, scope)) in (2..).zip(METHODS) {
         let one = method(&fields, name);
+        // Ten of them, which an address may try in a second.
+        let stranger = service.channel_from(last).await;
         for authorization in keys.bad() {
-            let refused = call(&channel, one, "clinic", authorization.as_deref()).await;
+            let refused = call(&stranger, one, "clinic", authorization.as_deref()).await;
             let refused = refused.expect_err("nobody is known by that");
             assert_eq!(refused.code(), Code::Unauthenticated, "{name} {authorization:?}");
             answers.push(seen(&refused));
         }
         // Who is calling is asked before a byte of the request is read.
-        let refused = send(&channel, name, garbage.to_vec(), None).await;
+        let stranger = service.channel_from(last + 100).await;
+        let refused = send(&stranger, name, garbage.to_vec(), None).await;
         answers.push(seen(&refused.expect_err("nobody is known by that")));
         let refused = send(&channel, name, garbage.to_vec(), Some(&good)).await;
         assert_eq!(refused.expect_err("no request").code(), Code::InvalidArgument, "{name}");
@@ -271,8 +274,10 @@ async fn the_log_says_why_a_key_was_refused_and_no_secret() {
     let fields = methods();
     let get = method(&fields, "EventService/GetEvent");
     let keys = Keys::known(&engine, &channel, get).await;
+    // Ten, of which the log tells one by one.
+    let stranger = service.channel_from(2).await;
     for authorization in keys.bad() {
-        let refused = call(&channel, get, "clinic", authorization.as_deref()).await;
+        let refused = call(&stranger, get, "clinic", authorization.as_deref()).await;
         assert!(refused.is_err());
     }
     let causes = ["is revoked", "has expired", "is not that of the API key", "has not the form"];

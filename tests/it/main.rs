@@ -49,6 +49,7 @@ mod receiver_certificates;
 mod reflection_health;
 mod refusals;
 mod refusals_of_events;
+mod refused_callers;
 mod schedule_floor;
 mod shutdown;
 mod strangers;

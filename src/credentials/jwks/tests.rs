@@ -29,6 +29,7 @@ struct Publisher {
     asked: Arc<AtomicUsize>,
     target: Arc<Target>,
     certificate_pem: String,
+    metrics: Metrics,
 }
 
 impl Publisher {
@@ -50,7 +51,8 @@ impl Publisher {
         tokio::spawn(serve(listener, acceptor, Arc::clone(&answer), Arc::clone(&asked)));
         let url = EndpointUrl::stored(&format!("https://127.0.0.1:{port}/keys")).expect("a URL");
         let target = Arc::new(Target::new(&url).expect("it can be called"));
-        Publisher { answer, asked, target, certificate_pem: certificate.pem() }
+        let (certificate_pem, metrics) = (certificate.pem(), Metrics::new());
+        Publisher { answer, asked, target, certificate_pem, metrics }
     }
 
     fn says(&self, status: &str, body: &str) {
@@ -78,7 +80,7 @@ impl Publisher {
         settings.ca_files_pem = ca_files_pem;
         let egress = Egress::new(settings).expect("the certificate is one");
         let source = Source::Url(egress, Arc::clone(&self.target));
-        Arc::new(Jwks::new("test".to_owned(), source, rhythm))
+        Arc::new(Jwks::new("test".to_owned(), source, rhythm, self.metrics.clone()))
     }
 }
 
@@ -139,6 +141,8 @@ async fn keys_that_cannot_be_read_anew_stay_and_new_ones_take_their_place() {
     publisher.hangs_up();
     keys.refresh().await;
     assert!(has(&keys, "a"));
+    let failures = "hookward_credential_reload_failures_total{source=\"token_keys\"} 7\n";
+    assert!(publisher.metrics.render().contains(failures));
 
     publisher.says("200 OK", &good);
     keys.refresh().await;
@@ -157,6 +161,55 @@ async fn whoever_wants_newer_keys_meanwhile_waits_for_one_reading() {
     futures_util::future::join_all(refreshed).await;
     keys.refresh().await;
     assert_eq!(publisher.asked(), 1);
+}
+
+#[tokio::test]
+async fn whoever_wants_newer_keys_and_does_not_wait_has_them_read_once() {
+    let publisher = Publisher::start().await;
+    publisher.says("200 OK", &document(&["a"]));
+    let (keys, stop) = (publisher.keys(NEVER_AGAIN), CancellationToken::new());
+    let kept = tokio::spawn(Arc::clone(&keys).keep(stop.clone()));
+    keys.refresh().await;
+    assert!(has(&keys, "a"));
+    for _ in 0..1000 {
+        keys.want();
+    }
+    keys.refresh().await;
+    assert_eq!(publisher.asked(), 1, "it was asked a moment ago");
+    stop.cancel();
+    kept.await.expect("it ends");
+
+    // By itself it would never be asked again.
+    let rhythm = Rhythm { again: Duration::from_millis(1), ..NEVER_AGAIN };
+    let (keys, stop) = (publisher.keys(rhythm), CancellationToken::new());
+    let kept = tokio::spawn(Arc::clone(&keys).keep(stop.clone()));
+    keys.refresh().await;
+    assert!(has(&keys, "a"));
+    publisher.says("200 OK", &document(&["b"]));
+    let seen = async {
+        while !has(&keys, "b") {
+            keys.want();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), seen).await.expect("they are read");
+    stop.cancel();
+    kept.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn keys_grow_older_from_the_beginning_and_from_each_reading() {
+    let publisher = Publisher::start().await;
+    let keys = publisher.keys(ALWAYS);
+    let before = keys.age();
+    publisher.says("503 Away", "");
+    keys.refresh().await;
+    let never_read = keys.age();
+    assert!(before < never_read, "a reading that failed does not count");
+    publisher.says("200 OK", &document(&["a"]));
+    let began = Instant::now();
+    keys.refresh().await;
+    assert!(keys.age() <= began.elapsed());
 }
 
 #[tokio::test]
@@ -201,7 +254,8 @@ async fn a_file_is_read_as_well() {
     let folder = tempfile::tempdir().expect("there is room");
     let path = folder.path().join("keys.json");
     std::fs::write(&path, document(&["a"])).expect("it is ours");
-    let keys = Arc::new(Jwks::new("test".to_owned(), Source::File(path.clone()), ALWAYS));
+    let (source, metrics) = (Source::File(path.clone()), Metrics::new());
+    let keys = Arc::new(Jwks::new("test".to_owned(), source, ALWAYS, metrics));
     keys.refresh().await;
     assert!(has(&keys, "a"));
     std::fs::write(&path, document(&["b"])).expect("it is ours");

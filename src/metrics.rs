@@ -25,6 +25,7 @@ pub use self::authentication::{AuthenticationRefusal, CredentialSource};
 
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeliveryState;
+use crate::domain::operational_event::OperationalType;
 use crate::domain::retention::Stage;
 use crate::domain::timestamp::Timestamp;
 
@@ -74,6 +75,27 @@ impl CircuitChange {
     }
 }
 
+/// What the server switched a subscription off for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Disabled {
+    /// Its receiver answered 410 Gone.
+    Gone,
+    /// Its receiver kept failing.
+    Failing,
+}
+
+impl Disabled {
+    const ALL: [Disabled; 2] = [Disabled::Gone, Disabled::Failing];
+
+    fn label(self) -> &'static str {
+        match self {
+            Disabled::Gone => "gone",
+            Disabled::Failing => "failing",
+        }
+    }
+}
+
 /// The ends of a delivery, as labels.
 const ENDS: [(DeliveryState, &str); 3] = [
     (DeliveryState::Succeeded, "succeeded"),
@@ -110,6 +132,8 @@ struct Values {
     deliveries_released: AtomicU64,
     not_asked: AtomicU64,
     circuit_changes: [AtomicU64; CircuitChange::ALL.len()],
+    subscriptions_disabled: [AtomicU64; Disabled::ALL.len()],
+    operational_events: [AtomicU64; OperationalType::ALL.len()],
     events_purged: [AtomicU64; STAGES.len()],
     refused_calls_counted: AtomicU64,
     audit_write_failures: AtomicU64,
@@ -124,6 +148,7 @@ struct Values {
     due_oldest_age_micros: AtomicU64,
     purge_late_micros: AtomicU64,
     subscriptions: AtomicU64,
+    subscriptions_failing: AtomicU64,
     authentication_refusals: [AtomicU64; AuthenticationRefusal::ALL.len()],
     authentication_limited: AtomicU64,
     credential_reload_failures: [AtomicU64; CredentialSource::ALL.len()],
@@ -276,6 +301,21 @@ impl Metrics {
     /// A receiver fell out, or came back.
     pub fn circuit_changed(&self, change: CircuitChange) {
         add(&self.values().circuit_changes[change as usize], 1);
+    }
+
+    /// A subscription was switched off.
+    pub fn subscription_disabled(&self, reason: Disabled) {
+        add(&self.values().subscriptions_disabled[reason as usize], 1);
+    }
+
+    /// An operational event was published.
+    pub fn operational_event(&self, kind: OperationalType) {
+        add(&self.values().operational_events[kind as usize], 1);
+    }
+
+    /// Subscriptions whose receivers have failed since their last success.
+    pub fn subscriptions_failing(&self, count: usize) {
+        set(&self.values().subscriptions_failing, count as u64);
     }
 
     /// Endpoints that are left alone for a while.

@@ -72,6 +72,7 @@ fn accepted(waits: Option<Vec<Duration>>) -> Option<Vec<Duration>> {
         signature_headers: Vec::new(),
         service_patterns: false,
         organization_code: false,
+        operational_events: true,
     };
     let input = SubscriptionInput {
         url: "https://example.com/".to_owned(),

@@ -9,10 +9,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatcher::{self, Dispatcher};
+use crate::domain::failure_streak::Rule;
 use crate::domain::profile::Profiles;
 use crate::egress::Egress;
 use crate::intake::{self, Batcher, HandOver, Intake};
-use crate::janitor::{Janitor, Purge};
+use crate::janitor::{self, Janitor, Purge};
 use crate::lease::{self, Lease};
 use crate::metrics::Metrics;
 use crate::permits::{Circuits, InFlightLimits, QueueSlots, QueueSlotsLimits};
@@ -43,6 +44,8 @@ const EXIT_SOFTWARE: i32 = 70;
 pub(super) struct Settings {
     pub(super) intake: intake::Settings,
     pub(super) in_flight: InFlightLimits,
+    /// When a receiver that keeps failing is switched off; `None`: never.
+    pub(super) auto_disable: Option<Rule>,
     /// Whether this process sends.
     pub(super) dispatches: bool,
 }
@@ -124,7 +127,6 @@ impl Engine {
         engine.taking.push(vital(batcher.run(jobs, stop)));
         engine.keep(&metrics);
         if settings.dispatches {
-            let gone = dispatcher::Gone::default();
             let parts = dispatcher::Parts {
                 store,
                 lease,
@@ -132,7 +134,9 @@ impl Engine {
                 egress,
                 slots,
                 circuits,
-                gone,
+                gone: dispatcher::Gone::default(),
+                failure_streaks: dispatcher::FailureStreaks::default(),
+                auto_disable: settings.auto_disable,
                 metrics,
                 due,
             };
@@ -157,8 +161,15 @@ impl Engine {
             lease: self.lease.clone(),
             metrics: metrics.clone(),
         };
+        let telling = janitor::publish_operational_events(
+            self.store.clone(),
+            self.intake.clone(),
+            metrics.clone(),
+            stop(),
+        );
         let (lease, store) = (self.lease.clone(), self.store.clone());
         let keeping = [
+            vital(telling),
             vital(lease::keep(lease, store, metrics.clone(), stop())),
             vital(self.routing.clone().keep(stop())),
             vital(janitor.run(stop())),
@@ -181,6 +192,9 @@ impl Engine {
         ]);
         let settle = dispatcher.clone().settle(settlements, self.stop_settling.clone());
         self.settling.push(vital(settle));
+        // As long as anything is settled: what it sees is what that goes by.
+        let watch = dispatcher.clone().watch_failing(self.stop_keeping.clone());
+        self.keeping.push(vital(watch));
         self.dispatcher = Some(dispatcher);
     }
 

@@ -34,6 +34,7 @@ async fn engine(folder: &std::path::Path) -> Engine {
     let settings = Settings {
         intake: crate::intake::Settings { queue_events: 1000, queue_bytes: 1 << 20, rate: None },
         in_flight: InFlightLimits { organization: 8, replica: 8 },
+        auto_disable: None,
         dispatches: true,
     };
     let profiles = Arc::new(Profiles::built_in());

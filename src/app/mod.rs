@@ -108,6 +108,7 @@ impl App {
         let engine = engine::Settings {
             intake: settings.intake,
             in_flight: settings.in_flight,
+            auto_disable: settings.auto_disable,
             dispatches: settings.role != Role::Api,
         };
         let profiles = settings.profiles;

@@ -197,6 +197,23 @@ pub struct ServeArguments {
     #[arg(long, env = "HOOKWARD_MAX_IN_FLIGHT_ORGANIZATION", hide_env_values = true)]
     #[arg(value_name = "COUNT", default_value = "128")]
     pub(super) max_in_flight_organization: String,
+    /// Time without one success after which a subscription is disabled, or off.
+    ///
+    /// It takes --auto-disable-deliveries too. It is the time from the first failure to the
+    /// last delivery given up, by a clock that stands still while nothing is sent. Too low:
+    /// receivers that are mended after a weekend are cut off. Too high, or off: deliveries
+    /// are tried for nothing, and their dead letters kept.
+    #[arg(long, env = "HOOKWARD_AUTO_DISABLE_AFTER", hide_env_values = true)]
+    #[arg(value_name = "TIME|off", default_value = "5d")]
+    pub(super) auto_disable_after: String,
+    /// Deliveries that must have spent their attempts meanwhile.
+    ///
+    /// Failures of this side, such as an address that may not be called, do not count. Too
+    /// low: a receiver that seldom gets anything is cut off for one event that it does not
+    /// take.
+    #[arg(long, env = "HOOKWARD_AUTO_DISABLE_DELIVERIES", hide_env_values = true)]
+    #[arg(value_name = "COUNT", default_value = "10")]
+    pub(super) auto_disable_deliveries: String,
     /// Longest that requests under way may hold up the end after SIGTERM, from 0s to 10m.
     ///
     /// Too low: what was cut off is sent again by another replica, or after the next

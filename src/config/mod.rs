@@ -29,6 +29,7 @@ pub use self::auth_file::AuthFile;
 
 use crate::domain::address::{AddressPolicy, Cidr, EgressAllow, Nat64Prefix};
 use crate::domain::event_rules::PAYLOAD_BYTES_CEILING;
+use crate::domain::failure_streak::Rule;
 use crate::domain::profile::Profiles;
 use crate::domain::rate::Rate;
 use crate::egress::{self, MixedAnswers};
@@ -46,6 +47,9 @@ const MIGRATE_CONNECTIONS: u32 = 2;
 const KUBERNETES_PORT: u16 = 443;
 /// The most that can be waited for in bytes; the queue counts them in 32 bits.
 const QUEUE_BYTES_MAX: u64 = 4_000_000_000;
+
+/// Longest that a receiver may fail before it is switched off, where it is.
+const AUTO_DISABLE_MAX: Duration = Duration::from_hours(24 * 366);
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +93,8 @@ pub struct Settings {
     pub call_rate: Option<Rate>,
     /// How many requests may be under way.
     pub in_flight: InFlightLimits,
+    /// When a receiver that keeps failing is switched off; `None`: never.
+    pub auto_disable: Option<Rule>,
     /// Longest that requests under way may hold up the end.
     pub grace: Duration,
     /// What is logged and exported.
@@ -170,6 +176,7 @@ impl Settings {
         let call_rate = value::rate(&arguments.max_call_rate_organization);
         let call_rate = faults.note("max-call-rate-organization", call_rate);
         let in_flight = read_in_flight(arguments, faults);
+        let auto_disable = read_auto_disable(arguments, faults);
         let (shortest, longest) = (Duration::ZERO, Duration::from_mins(10));
         let grace = value::duration(&arguments.shutdown_grace, shortest, longest);
         let grace = faults.note("shutdown-grace", grace);
@@ -195,6 +202,7 @@ impl Settings {
                 intake: intake?,
                 call_rate: call_rate?,
                 in_flight: in_flight?,
+                auto_disable,
                 grace: grace?,
                 telemetry: telemetry?,
             })
@@ -412,6 +420,20 @@ fn read_in_flight(arguments: &ServeArguments, faults: &mut Faults) -> Option<InF
     let replica = limit("max-in-flight-replica", &arguments.max_in_flight_replica);
     let organization = limit("max-in-flight-organization", &arguments.max_in_flight_organization);
     Some(InFlightLimits { organization: organization?, replica: replica? })
+}
+
+/// `None`: never.
+fn read_auto_disable(arguments: &ServeArguments, faults: &mut Faults) -> Option<Rule> {
+    let after = match arguments.auto_disable_after.as_str() {
+        "off" => None,
+        text => {
+            let after = value::duration(text, Duration::from_secs(1), AUTO_DISABLE_MAX);
+            faults.note("auto-disable-after", after)
+        }
+    };
+    let exhausted = value::count(&arguments.auto_disable_deliveries, 1, 1_000_000);
+    let exhausted = faults.note("auto-disable-deliveries", exhausted);
+    Some(Rule { after: after?, exhausted: exhausted? })
 }
 
 fn read_telemetry(arguments: &LogArguments, faults: &mut Faults) -> Option<telemetry::Settings> {

@@ -37,6 +37,7 @@ fn the_defaults_are_those_documented() {
     let rate = |count| NonZeroU32::new(count).map(Rate::per_second);
     assert_eq!((settings.intake.rate, settings.call_rate), (rate(1000), rate(50)));
     assert_eq!((settings.in_flight.replica, settings.in_flight.organization), (512, 128));
+    assert_eq!(settings.auto_disable, Some(Rule::default()));
     assert_eq!(settings.grace, Duration::from_secs(20));
     assert_eq!(settings.telemetry.otlp_endpoint, None);
 }
@@ -70,6 +71,8 @@ fn every_fault_is_reported_at_once() {
         "--max-call-rate-organization=none",
         "--max-in-flight-replica=many",
         "--max-in-flight-organization=-1",
+        "--auto-disable-after=5",
+        "--auto-disable-deliveries=0",
         "--shutdown-grace=20",
         "--log-format=xml",
         "--log=loud",
@@ -169,6 +172,17 @@ fn a_rate_can_be_switched_off() {
     let flags = ["--max-publish-rate-organization=off", "--max-call-rate-organization=off"];
     let settings = read(&flags).expect("it is right");
     assert_eq!((settings.intake.rate, settings.call_rate), (None, None));
+}
+
+#[test]
+fn receivers_that_fail_are_switched_off_by_the_operators_rule_or_never() {
+    let read = |words: &[&str]| read(words).map(|settings| settings.auto_disable);
+    let rule = Rule { after: Duration::from_hours(12), exhausted: 3 };
+    let words = ["--auto-disable-after=12h", "--auto-disable-deliveries=3"];
+    assert_eq!(read(&words), Ok(Some(rule)));
+    assert_eq!(read(&["--auto-disable-after=off"]), Ok(None));
+    assert!(read(&["--auto-disable-after=0s"]).is_err());
+    assert!(read(&["--auto-disable-after=367d"]).is_err());
 }
 
 #[test]

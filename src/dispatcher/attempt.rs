@@ -14,6 +14,7 @@ use super::gone;
 use super::settler::Settled;
 use crate::domain::attempt::{Attempt, AttemptResult, Outcome};
 use crate::domain::delivery::DeadReason;
+use crate::domain::failure_streak::{self as streak, Mark};
 use crate::domain::profile::Profile;
 use crate::domain::render::{RenderIds, Rendered, render};
 use crate::domain::retry::{self, Ended, Verdict};
@@ -79,10 +80,10 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim, stopping: &AtomicBool) 
         // that a delivery that always panics comes to an end.
         let outcome = Outcome::NoResponse(crate::domain::attempt::Failure::Protocol);
         let attempt = record(AttemptResult::NotSent, &outcome, "internal error", number, now);
-        let next = follow(parts, &route, &claim, number, &outcome, false);
-        Made { attempt: Some(attempt), next, sign: Sign::Nothing }
+        let next = next(follow(parts, &route, &claim, number, &outcome, false));
+        Made { attempt: Some(attempt), next, sign: Sign::Nothing, mark: Mark::Nothing }
     });
-    let Made { attempt, next, sign } = made;
+    let Made { attempt, next, sign, mark } = made;
     circuit::heed(parts, endpoint, pass.record(sign));
     let Some(mut attempt) = attempt else {
         parts.metrics.not_asked();
@@ -92,7 +93,7 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim, stopping: &AtomicBool) 
     attempt.trace_id = trace::trace_id(&span);
     trace::record_attempt(&span, &attempt);
     report(parts, &claim, &attempt, next, now);
-    Some(Settled::tried(&claim, attempt, next))
+    Some(Settled::tried(&claim, attempt, next, mark, endpoint.version))
 }
 
 /// What came of a request.
@@ -102,6 +103,8 @@ struct Made {
     next: Next,
     /// What it tells of the endpoint.
     sign: Sign,
+    /// What it adds to the endpoint's failures.
+    mark: Mark,
 }
 
 async fn make(parts: &Parts, route: &Route, claim: &Claim, number: u32, now: Timestamp) -> Made {
@@ -156,15 +159,20 @@ fn judge(
         Outcome::NoResponse(failure) => Some(AttemptResult::from(*failure)),
         Outcome::NotAsked { .. } => None,
     };
-    let next = follow(parts, route, claim, number, &sent.outcome, success);
-    if next == Next::Dead(DeadReason::Gone) {
+    let verdict = follow(parts, route, claim, number, &sent.outcome, success);
+    if verdict == Verdict::Dead(DeadReason::Gone) {
         gone::disable(parts, route);
     }
+    let last_chance = claim.last_chance;
+    let mark = |result| {
+        Mark::of(streak::Ended { result, fault: sent.fault, number, last_chance, verdict })
+    };
+    let mark = result.map_or(Mark::Nothing, mark);
     let attempt = result.map(|result| record(result, &sent.outcome, sent.detail, number, now));
-    Made { attempt, next, sign: Sign::of(&sent.outcome, success) }
+    Made { attempt, next: next(verdict), sign: Sign::of(&sent.outcome, success), mark }
 }
 
-/// Where the delivery goes after an outcome.
+/// What follows from an outcome.
 fn follow(
     parts: &Parts,
     route: &Route,
@@ -172,7 +180,7 @@ fn follow(
     number: u32,
     outcome: &Outcome,
     success: bool,
-) -> Next {
+) -> Verdict {
     let now = parts.lease.now();
     let until_expiry = claim.event.summary.expire_time.map(|expire_time| expire_time.since(now));
     let ended = Ended {
@@ -181,7 +189,12 @@ fn follow(
         last_chance: claim.last_chance,
         until_expiry,
     };
-    match retry::verdict(ended, outcome, success, fastrand::f64()) {
+    retry::verdict(ended, outcome, success, fastrand::f64())
+}
+
+/// Where the delivery goes.
+fn next(verdict: Verdict) -> Next {
+    match verdict {
         Verdict::Delivered => Next::Succeeded,
         Verdict::RetryIn(wait) => Next::RetryIn(wait),
         Verdict::Dead(reason) => Next::Dead(reason),
@@ -216,7 +229,7 @@ fn not_sent(why: &str, number: u32, now: Timestamp) -> Made {
     let outcome = Outcome::NoResponse(crate::domain::attempt::Failure::Protocol);
     let attempt = record(AttemptResult::NotSent, &outcome, why, number, now);
     let next = Next::Dead(DeadReason::NotSendable);
-    Made { attempt: Some(attempt), next, sign: Sign::Nothing }
+    Made { attempt: Some(attempt), next, sign: Sign::Nothing, mark: Mark::Nothing }
 }
 
 fn report(parts: &Parts, claim: &Claim, attempt: &Attempt, next: Next, start: Timestamp) {

@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Parts;
+use super::switch_off::switch_off;
 use crate::domain::id::SubscriptionKey;
 use crate::routing::Route;
+use crate::store::DisableCause;
 
 /// Subscriptions that are being switched off. Requests that were under way to such a
 /// receiver all end alike, and one write is enough. Cloning shares it.
@@ -37,20 +39,11 @@ pub(super) fn disable(parts: &Parts, route: &Route) {
     if !parts.gone.begin(key) {
         return;
     }
-    let (parts, organization) = (parts.clone(), route.subscription.organization.clone());
-    let version = route.subscription.version;
+    let (parts, subscription) = (parts.clone(), route.subscription.clone());
     tokio::spawn(async move {
-        let why = "the receiver answered 410 Gone";
-        match parts.store.disable(&organization, key, version, why).await {
-            Ok(()) => {
-                if let Err(error) = parts.routing.refresh().await {
-                    tracing::debug!(%error, "the next poll sees the disabled subscription");
-                }
-            }
+        if let Err(error) = switch_off(&parts, &subscription, DisableCause::Gone).await {
             // The next delivery meets the same answer, and tries this again.
-            Err(error) => {
-                tracing::warn!(%error, "cannot disable a subscription that is gone");
-            }
+            tracing::warn!(%error, "cannot disable a subscription that is gone");
         }
         parts.gone.end(key);
     });

@@ -8,6 +8,7 @@
 mod attempt;
 mod circuit;
 mod claimer;
+mod failure_streaks;
 mod gone;
 mod queue;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod queue_tests;
 #[cfg(test)]
 mod queue_traces;
 mod settler;
+mod switch_off;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,9 +26,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::failure_streaks::FailureStreaks;
 pub use self::gone::Gone;
 use self::queue::Queue;
 use self::settler::Settled;
+use crate::domain::failure_streak::Rule;
 use crate::egress::Egress;
 use crate::lease::Lease;
 use crate::metrics::Metrics;
@@ -56,6 +60,10 @@ pub struct Parts {
     pub circuits: Circuits,
     /// Subscriptions that are being switched off.
     pub gone: Gone,
+    /// Which endpoints have failed since their last success.
+    pub failure_streaks: FailureStreaks,
+    /// When such an endpoint is switched off; `None`: never.
+    pub auto_disable: Option<Rule>,
     /// Counts.
     pub metrics: Metrics,
     /// Told when due rows were added.
@@ -118,6 +126,11 @@ impl Dispatcher {
     /// `stop`, then what is left.
     pub async fn settle(self, settlements: Settlements, stop: CancellationToken) {
         settler::run(&self.inner.parts, settlements.0, stop).await;
+    }
+
+    /// Looks after the endpoints that keep failing, until `stop`.
+    pub async fn watch_failing(self, stop: CancellationToken) {
+        failure_streaks::watch(&self.inner.parts, stop).await;
     }
 
     /// Starts no request any more, waits at most `grace` for those under way, and

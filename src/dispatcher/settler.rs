@@ -9,11 +9,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
+use super::failure_streaks::View;
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::DeliveryState;
+use crate::domain::failure_streak::Mark;
 use crate::domain::id::{DeliveryKey, EventKey, OrganizationId};
+use crate::domain::operational_event::{OperationalType, is_operational, is_told};
 use crate::domain::timestamp::{Timestamp, micros};
-use crate::store::{Claim, Fence, Next, Settlement, StoreError};
+use crate::store::{Claim, EndpointNote, Fence, Next, Settlement, StoreError};
 
 /// Most settlements of a group.
 const GROUP: usize = 512;
@@ -39,11 +42,24 @@ pub(super) struct Settled {
     attempts: u32,
     attempt: Option<Attempt>,
     next: Next,
+    /// What the attempt adds to its endpoint's failures.
+    mark: Mark,
+    /// Version of the subscription that was called.
+    version: i64,
+    /// Whether its end is to be told of.
+    is_told: bool,
 }
 
 impl Settled {
     /// No request was made.
     pub(super) fn untried(claim: &Claim, next: Next) -> Settled {
+        let is_told = match next {
+            // An end that is told of is not told of again, in a circle.
+            Next::Dead(reason) => {
+                is_told(reason) && !is_operational(&claim.event.summary.event_type)
+            }
+            Next::Succeeded | Next::RetryIn(_) | Next::Release | Next::Cancelled => false,
+        };
         Settled {
             fence: claim.fence,
             delivery: claim.delivery(),
@@ -52,13 +68,23 @@ impl Settled {
             attempts: claim.attempts,
             attempt: None,
             next,
+            mark: Mark::Nothing,
+            version: 0,
+            is_told,
         }
     }
 
-    /// A request was made, or could not be.
-    pub(super) fn tried(claim: &Claim, attempt: Attempt, next: Next) -> Settled {
+    /// A request was made, or could not be, for this version of the subscription.
+    pub(super) fn tried(
+        claim: &Claim,
+        attempt: Attempt,
+        next: Next,
+        mark: Mark,
+        version: i64,
+    ) -> Settled {
         let attempts = attempt.number;
-        Settled { attempts, attempt: Some(attempt), ..Settled::untried(claim, next) }
+        let attempt = Some(attempt);
+        Settled { attempts, attempt, mark, version, ..Settled::untried(claim, next) }
     }
 }
 
@@ -108,7 +134,7 @@ async fn write(parts: &Parts, group: &mut Vec<Settled>) {
         let (mine, others): (Vec<Settled>, Vec<Settled>) =
             group.drain(..).partition(|one| one.fence == fence);
         *group = others;
-        let batch: Vec<Settlement> = mine.into_iter().map(|one| settlement(parts, one)).collect();
+        let batch = settlements(parts, mine);
         if write_batch(parts, fence, &batch).await {
             done(parts, fence, &batch);
         }
@@ -139,7 +165,22 @@ async fn write_batch(parts: &Parts, fence: Fence, batch: &[Settlement]) -> bool 
     }
 }
 
-fn settlement(parts: &Parts, one: Settled) -> Settlement {
+fn settlements(parts: &Parts, group: Vec<Settled>) -> Vec<Settlement> {
+    let failing = parts.failure_streaks.view();
+    group.into_iter().map(|one| settlement(parts, &failing, one)).collect()
+}
+
+fn settlement(parts: &Parts, failing: &View, one: Settled) -> Settlement {
+    let subscription = one.delivery.subscription;
+    let mark = failing.worth_writing(subscription, one.version, one.mark);
+    let telling = if one.is_told {
+        Some(OperationalType::DeliveryDead)
+    } else if mark == Mark::Success {
+        Some(OperationalType::SubscriptionRecovered)
+    } else {
+        None
+    };
+    let audience = telling.and_then(|kind| parts.routing.audience(subscription, kind));
     Settlement {
         in_due: parts.lease.ledger().is_in_due(one.delivery, one.claim),
         delivery: one.delivery,
@@ -148,12 +189,14 @@ fn settlement(parts: &Parts, one: Settled) -> Settlement {
         attempt: one.attempt,
         attempts: one.attempts,
         next: one.next,
+        note: EndpointNote { mark, version: one.version, audience },
     }
 }
 
 fn done(parts: &Parts, fence: Fence, batch: &[Settlement]) {
     let claims = batch.iter().map(|one| (one.delivery, one.claim));
     parts.lease.ledger().settled(fence, claims);
+    parts.failure_streaks.written(batch);
     let mut put_back = false;
     for one in batch {
         match one.next {

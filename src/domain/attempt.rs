@@ -48,6 +48,15 @@ pub enum Failure {
     BlockedAddress,
 }
 
+/// Whose fault it is that a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The receiver's, or of something on the way to it.
+    Receiver,
+    /// Of this machine or its name servers: it says nothing of the receiver.
+    Ours,
+}
+
 /// An attempt as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {

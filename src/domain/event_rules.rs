@@ -17,6 +17,7 @@ use super::json::JsonFault;
 use super::json::check_json;
 use super::media_type::is_json;
 use super::media_type::is_media_type;
+use super::operational_event::is_operational;
 use super::timestamp::Timestamp;
 use super::trace_context::parse_trace_context;
 
@@ -73,6 +74,10 @@ impl EventInput {
             let why = "1 to 128 characters of A-Z, a-z, 0-9, '_', '.', ':', '/' and '-', \
                        without empty segments between full stops";
             return Err(InvalidField::new("type", "INVALID_EVENT_TYPE", why));
+        }
+        if is_operational(&self.event_type) {
+            let why = "types beginning with hookward. are the server's own";
+            return Err(InvalidField::new("type", "RESERVED_EVENT_TYPE", why));
         }
         check_times(self.occur_time, self.expire_time)?;
         check_future(&self.id, self.expire_time, now)?;

@@ -1,6 +1,7 @@
 //! Event patterns: which event types a subscription gets.
 //!
-//! - `*` matches every type.
+//! - `*` matches every type, but for the service's own (`hookward.`): those are matched
+//!   only by patterns that name them, such as `hookward.*`.
 //! - `a.b.*` matches every type that begins with `a.b.`, however many segments follow;
 //!   not `a.b` itself.
 //! - Anything else matches the type of that spelling. Case counts.
@@ -20,6 +21,8 @@ use std::collections::HashMap;
 use super::event_type::EVENT_TYPE_CHARS_MAX;
 use super::event_type::is_event_type;
 use super::invalid::InvalidField;
+use super::operational_event::PREFIX;
+use super::operational_event::is_operational;
 
 /// A valid pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,13 +86,21 @@ impl EventPattern {
         Ok(EventPattern { text: text.to_owned(), kind })
     }
 
-    /// Reads the pattern of a list filter; the empty text filters nothing.
+    /// A stored pattern, as its profile reads it; `None`: it matches nothing.
+    /// `operational`: whether the profile sends the service's own events.
+    #[must_use]
+    pub fn stored(text: &str, service_names: bool, operational: bool) -> Option<EventPattern> {
+        let pattern = EventPattern::parse(text, service_names).ok()?;
+        (operational || !pattern.names_operational()).then_some(pattern)
+    }
+
+    /// Reads the pattern of a list filter; the empty text and `*` filter nothing.
     ///
     /// # Errors
     ///
     /// `INVALID_EVENT_PATTERN` for field `event_type_pattern`.
     pub fn parse_filter(text: &str) -> Result<Option<EventPattern>, InvalidField> {
-        if text.is_empty() {
+        if text.is_empty() || text == "*" {
             return Ok(None);
         }
         let field = |_| invalid("event_type_pattern");
@@ -102,11 +113,17 @@ impl EventPattern {
         &self.text
     }
 
+    /// Whether it asks for the service's own events.
+    #[must_use]
+    pub fn names_operational(&self) -> bool {
+        self.text.starts_with(PREFIX)
+    }
+
     /// Whether an event of this type is wanted.
     #[must_use]
     pub fn matches(&self, event_type: &str) -> bool {
         match self.kind {
-            Kind::All => true,
+            Kind::All => !is_operational(event_type),
             Kind::Exact => event_type == self.text,
             // With the full stop, and something must follow it.
             Kind::Prefix(length) => {
@@ -181,7 +198,7 @@ impl<T> PatternIndex<T> {
     /// Who gets events of this type: each taker once, in the order they were given in.
     #[must_use]
     pub fn matching(&self, event_type: &str) -> Vec<&T> {
-        let mut found = self.all.clone();
+        let mut found = if is_operational(event_type) { Vec::new() } else { self.all.clone() };
         found.extend(self.exact.get(event_type).into_iter().flatten());
         for (at, _) in event_type.match_indices('.') {
             if at + 1 < event_type.len() {

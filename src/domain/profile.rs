@@ -43,6 +43,7 @@ pub struct Profile {
     signature: Option<SignatureRule>,
     success: Statuses,
     service_patterns: bool,
+    operational_events: bool,
     ping: Option<Ping>,
 }
 
@@ -253,6 +254,13 @@ impl Profile {
         self.body.id_only != IdOnlyBody::Refuse
     }
 
+    /// Whether its subscriptions may ask for the service's own events: not where the
+    /// requests are what a platform documents.
+    #[must_use]
+    pub fn operational_events(&self) -> bool {
+        self.operational_events
+    }
+
     /// The event that a ping sends; `None` when the platform has none.
     #[must_use]
     pub fn ping(&self) -> Option<&Ping> {
@@ -354,6 +362,7 @@ mod tests {
                 profile.signed_by_default(),
                 profile.is_success(204),
                 profile.service_patterns(),
+                profile.operational_events(),
                 profile.ping().is_some(),
                 profile.sends_ids_only(),
             )
@@ -361,19 +370,17 @@ mod tests {
         let ours = concat!("Hookward/", env!("CARGO_PKG_VERSION"));
         let ids = "webhook-id webhook-signature webhook-timestamp";
         let of = str::to_owned;
-        assert_eq!(row("standard"), (ours, of(ids), true, true, false, true, true));
+        assert_eq!(row("standard"), (ours, of(ids), true, true, false, true, true, true));
+        let signature = of("telegramd-signature");
         assert_eq!(
             row("telegramd"),
-            ("TelegraMD Webhooks", of("telegramd-signature"), false, true, false, false, false)
+            ("TelegraMD Webhooks", signature, false, true, false, false, false, false)
         );
-        assert_eq!(row("azodha"), (ours, of("x-azodha-signature"), true, true, false, true, false));
-        assert_eq!(
-            row("meetinglawyers"),
-            (ours, of("x-signature"), true, true, false, true, false)
-        );
-        assert_eq!(
-            row("hapihub"),
-            (ours, of("x-hapihub-signature"), false, false, true, true, true)
-        );
+        let signature = of("x-azodha-signature");
+        assert_eq!(row("azodha"), (ours, signature, true, true, false, false, true, false));
+        let signature = of("x-signature");
+        assert_eq!(row("meetinglawyers"), (ours, signature, true, true, false, false, true, false));
+        let signature = of("x-hapihub-signature");
+        assert_eq!(row("hapihub"), (ours, signature, false, false, true, false, true, true));
     }
 }

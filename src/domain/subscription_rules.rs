@@ -49,6 +49,8 @@ pub struct ProfileRules {
     pub service_patterns: bool,
     /// Whether it can put an organization code into the body.
     pub organization_code: bool,
+    /// Whether it sends the service's own events.
+    pub operational_events: bool,
 }
 
 /// A subscription as its owner sent it. An empty text is one that was left out.
@@ -106,7 +108,7 @@ impl SubscriptionInput {
             return Err(InvalidField::new("name", "INVALID_NAME", why));
         }
         let url = EndpointUrl::parse(&self.url, addresses)?;
-        check_patterns(&self.event_patterns, profile.service_patterns)?;
+        check_patterns(&self.event_patterns, profile)?;
         let none = BTreeMap::new();
         let headers = merge_hidden(self.headers, stored.map_or(&none, |spec| &spec.headers))?;
         let signature_headers: Vec<&str> =
@@ -145,7 +147,7 @@ pub fn organization_code(attributes: &BTreeMap<String, String>) -> Option<&str> 
     code("organizationCode").or_else(|| code("organization_code"))
 }
 
-fn check_patterns(patterns: &[String], service_names: bool) -> Result<(), InvalidField> {
+fn check_patterns(patterns: &[String], profile: &ProfileRules) -> Result<(), InvalidField> {
     if !(1..=PATTERNS_MAX).contains(&patterns.len()) {
         let why = "1 to 100 patterns";
         return Err(InvalidField::new("event_patterns", "EVENT_PATTERNS_COUNT", why));
@@ -153,7 +155,12 @@ fn check_patterns(patterns: &[String], service_names: bool) -> Result<(), Invali
     let mut seen = HashSet::new();
     for (place, pattern) in patterns.iter().enumerate() {
         let field = format!("event_patterns[{place}]");
-        EventPattern::parse(pattern, service_names).map_err(|invalid| invalid.within(&field))?;
+        let read = EventPattern::parse(pattern, profile.service_patterns);
+        let read = read.map_err(|invalid| invalid.within(&field))?;
+        if read.names_operational() && !profile.operational_events {
+            let why = "this profile sends what its platform documents, not the server's own events";
+            return Err(InvalidField::new(field, "OPERATIONAL_EVENTS_UNSUPPORTED", why));
+        }
         if !seen.insert(pattern) {
             let why = "this pattern stands earlier in the list";
             return Err(InvalidField::new(field, "DUPLICATE_EVENT_PATTERN", why));

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -85,7 +86,8 @@ pub(super) async fn open(
         Scheme::Https => {
             let begun = Instant::now();
             let connector = room.tls.connector(target.tls.as_ref());
-            let connector = connector.map_err(|_| no_tls("TLS cannot be set up."))?;
+            let connector =
+                connector.map_err(|_| Trouble::ours(Failure::Tls, "TLS cannot be set up."))?;
             let stream = timeout(TLS_BUDGET, connector.connect(target.server_name.clone(), wire))
                 .await
                 .map_err(|_elapsed| no_tls("The TLS handshake took too long."))?
@@ -136,12 +138,18 @@ async fn judged_addresses(
 async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Trouble> {
     let end = Instant::now() + TCP_BUDGET;
     let mut detail = "The receiver refused the connection.";
+    // Unless one address was tried in earnest.
+    let mut ours = true;
     for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let share = share(end.duration_since(Instant::now()), left);
         let stream = match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(_refused)) => continue,
+            Ok(Err(refused)) => {
+                ours &= is_ours(&refused);
+                continue;
+            }
             Err(_elapsed) => {
+                ours = false;
                 detail = "The receiver did not accept a connection in time.";
                 continue;
             }
@@ -154,7 +162,28 @@ async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Tr
         stream.set_nodelay(true).map_err(|_| no_connection(detail))?;
         return Ok((stream, peer));
     }
+    if ours {
+        let detail = "No connection could be opened from here.";
+        return Err(Trouble::ours(Failure::Connect, detail));
+    }
     Err(no_connection(detail))
+}
+
+/// Whether the request did not even leave this machine: no way there, no file, no port or
+/// no memory left, or not allowed.
+fn is_ours(refused: &io::Error) -> bool {
+    let reasons = [
+        Errno::NETUNREACH,
+        Errno::NETDOWN,
+        Errno::ADDRNOTAVAIL,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ACCESS,
+        Errno::PERM,
+    ];
+    Errno::from_io_error(refused).is_some_and(|reason| reasons.contains(&reason))
 }
 
 /// Time for one of `addresses` that have `left` together.
@@ -212,6 +241,18 @@ fn tls_detail(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_on_this_machine_is_no_fault_of_the_receiver() {
+        let is_ours = |reason: Errno| is_ours(&io::Error::from(reason));
+        for reason in [Errno::NETUNREACH, Errno::MFILE, Errno::ADDRNOTAVAIL, Errno::PERM] {
+            assert!(is_ours(reason), "{reason:?}");
+        }
+        for reason in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::CONNRESET, Errno::TIMEDOUT] {
+            assert!(!is_ours(reason), "{reason:?}");
+        }
+        assert!(!super::is_ours(&io::Error::other("without a number")));
+    }
 
     #[test]
     fn an_address_gets_enough_time_for_a_distant_receiver() {

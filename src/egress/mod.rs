@@ -40,6 +40,7 @@ use http::HeaderValue;
 
 use crate::domain::address::AddressPolicy;
 use crate::domain::attempt::Failure;
+use crate::domain::attempt::Fault;
 use crate::domain::attempt::Outcome;
 use crate::domain::id::SubscriptionKey;
 
@@ -140,6 +141,8 @@ pub struct SignedRequest {
 pub struct Sent {
     /// What the receiver did.
     pub outcome: Outcome,
+    /// Whose fault it is, where the receiver did not answer.
+    pub fault: Fault,
     /// Where the time went.
     pub timing: Timing,
     /// Who was called, for traces only.
@@ -214,16 +217,23 @@ struct Room {
 #[derive(Debug)]
 struct Trouble {
     outcome: Outcome,
+    fault: Fault,
     detail: &'static str,
 }
 
 impl Trouble {
+    /// The receiver's, as far as can be told.
     fn new(failure: Failure, detail: &'static str) -> Self {
-        Trouble { outcome: Outcome::NoResponse(failure), detail }
+        Trouble { outcome: Outcome::NoResponse(failure), fault: Fault::Receiver, detail }
+    }
+
+    /// This machine's, or its name servers'.
+    fn ours(failure: Failure, detail: &'static str) -> Self {
+        Trouble { fault: Fault::Ours, ..Trouble::new(failure, detail) }
     }
 
     /// Our own way out does not work.
     fn not_asked(wait: Duration, detail: &'static str) -> Self {
-        Trouble { outcome: Outcome::NotAsked { wait }, detail }
+        Trouble { outcome: Outcome::NotAsked { wait }, fault: Fault::Ours, detail }
     }
 }

@@ -68,8 +68,12 @@ impl Resolver {
         }
         let answer = timeout(BUDGET, self.dns.lookup_ip(format!("{name}.")))
             .await
-            .map_err(|_elapsed| no_address("The host name could not be resolved in time."))?
-            .map_err(|_reason| no_address("The host name could not be resolved."))?;
+            .map_err(|_elapsed| no_word("The host name could not be resolved in time."))?
+            .map_err(|reason| {
+                // Only this is the receiver's doing. The name server may be in trouble else.
+                let judge = if reason.is_no_records_found() { no_address } else { no_word };
+                judge("The host name could not be resolved.")
+            })?;
         let addresses: Vec<IpAddr> = answer.iter().map(|address| address.to_canonical()).collect();
         if addresses.is_empty() {
             return Err(no_address("The host name has no address."));
@@ -88,6 +92,11 @@ pub(super) fn servers(given: &[SocketAddr]) -> Vec<SocketAddr> {
 
 fn no_address(detail: &'static str) -> Trouble {
     Trouble::new(Failure::Dns, detail)
+}
+
+/// Nobody told whether there is one.
+fn no_word(detail: &'static str) -> Trouble {
+    Trouble::ours(Failure::Dns, detail)
 }
 
 fn name_server(address: &SocketAddr) -> NameServerConfig {

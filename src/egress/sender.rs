@@ -21,7 +21,9 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use crate::domain::attempt::Failure;
+use crate::domain::attempt::Fault;
 use crate::domain::attempt::Outcome;
+use crate::domain::endpoint_url::Host;
 use crate::domain::id::SubscriptionKey;
 use crate::domain::retry::parse_retry_after;
 use crate::domain::timestamp::Timestamp;
@@ -54,18 +56,26 @@ pub(super) struct Course {
 pub(super) async fn send(room: &Room, request: SignedRequest) -> Sent {
     let deadline = Instant::now() + request.timeout;
     let mut course = Course::default();
-    let (outcome, detail) = match timeout_at(deadline, attempt(room, request, &mut course)).await {
-        Ok(Ok(outcome)) => (outcome, ""),
-        Ok(Err(trouble)) => (trouble.outcome, trouble.detail),
+    let has_name = matches!(request.target.host, Host::Name(_));
+    let timed = timeout_at(deadline, attempt(room, request, &mut course)).await;
+    let answer = match timed {
+        Ok(answer) => answer,
+        // Its name servers may be the cause, or ours.
+        Err(_elapsed) if has_name && !course.reused && course.timing.dns.is_none() => {
+            Err(Trouble::ours(Failure::Timeout, "The host name was not resolved in time."))
+        }
         Err(_elapsed) => {
             let late = Trouble::new(Failure::Timeout, "The receiver did not answer in time.");
             let proxy = room.proxy.as_ref().filter(|_| course.at_proxy);
-            let trouble = proxy.map_or(late, Proxy::broken);
-            (trouble.outcome, trouble.detail)
+            Err(proxy.map_or(late, Proxy::broken))
         }
     };
     let Course { timing, peer, reused, at_proxy: _ } = course;
-    Sent { outcome, timing, peer, reused, detail }
+    let (outcome, fault, detail) = match answer {
+        Ok(outcome) => (outcome, Fault::Receiver, ""),
+        Err(trouble) => (trouble.outcome, trouble.fault, trouble.detail),
+    };
+    Sent { outcome, fault, timing, peer, reused, detail }
 }
 
 async fn attempt(

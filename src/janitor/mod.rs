@@ -1,7 +1,9 @@
 //! Cleans up: takes over what dead replicas held, ends what waits for subscriptions
 //! that take nothing any more, forgets old answers, makes partitions and drops empty ones,
-//! and tells the log how far the audit chains have come; purges what is over (`purge`).
+//! and tells the log how far the audit chains have come; publishes what the service itself
+//! has to tell (`operational_event`); purges what is over (`purge`).
 
+mod operational_event;
 mod purge;
 
 use std::collections::HashMap;
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+pub use self::operational_event::publish_operational_events;
 pub use self::purge::Purge;
 
 use crate::domain::timestamp::Timestamp;

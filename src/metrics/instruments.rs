@@ -8,9 +8,11 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
 use super::{
-    AuthenticationRefusal, CircuitChange, CredentialSource, ENDS, Refusal, STAGES, Times, Values,
+    AuthenticationRefusal, CircuitChange, CredentialSource, Disabled, ENDS, Refusal, STAGES, Times,
+    Values,
 };
 use crate::domain::attempt::AttemptResult;
+use crate::domain::operational_event::OperationalType;
 
 /// Seconds: half a millisecond, which a local commit takes, to a minute, beyond which
 /// an attempt cannot last.
@@ -85,10 +87,12 @@ pub(super) fn observe(meter: &Meter, values: &Arc<Values>) {
     observe_publishing(meter, values);
     observe_deliveries(meter, values);
     observe_circuits(meter, values);
+    observe_operations(meter, values);
     observe_purges(meter, values);
     observe_audit(meter, values);
     observe_authentication(meter, values);
     observe_levels(meter, values);
+    observe_process(meter, values);
 }
 
 fn observe_publishing(meter: &Meter, values: &Arc<Values>) {
@@ -188,6 +192,31 @@ fn observe_circuits(meter: &Meter, values: &Arc<Values>) {
         .build();
 }
 
+fn observe_operations(meter: &Meter, values: &Arc<Values>) {
+    let shared = Arc::clone(values);
+    let labels = Disabled::ALL.map(|reason| [label("reason", reason.label())]);
+    meter
+        .u64_observable_counter("hookward_subscriptions_disabled_total")
+        .with_description("Subscriptions that this process has switched off, by reason")
+        .with_callback(move |observer| {
+            for (value, labels) in shared.subscriptions_disabled.iter().zip(&labels) {
+                observer.observe(value.load(Ordering::Relaxed), labels);
+            }
+        })
+        .build();
+    let shared = Arc::clone(values);
+    let labels = OperationalType::ALL.map(|kind| [label("type", kind.as_str())]);
+    meter
+        .u64_observable_counter("hookward_operational_events_total")
+        .with_description("The service's own events published by this process, by type")
+        .with_callback(move |observer| {
+            for (value, labels) in shared.operational_events.iter().zip(&labels) {
+                observer.observe(value.load(Ordering::Relaxed), labels);
+            }
+        })
+        .build();
+}
+
 fn observe_purges(meter: &Meter, values: &Arc<Values>) {
     let shared = Arc::clone(values);
     let labels = STAGES.map(|(_, stage)| [label("stage", stage)]);
@@ -266,7 +295,7 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
     #[expect(clippy::cast_precision_loss, reason = "for people; exact up to 2^53")]
     let plain = |value: u64| value as f64;
     let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
-    let levels: [Level; 8] = [
+    let levels: [Level; 9] = [
         ("hookward_deliveries_queued", "Deliveries that wait in memory", plain, |values| {
             &values.queued
         }),
@@ -296,6 +325,12 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
             &values.subscriptions
         }),
         (
+            "hookward_subscriptions_failing",
+            "Subscriptions whose receivers have failed since their last success",
+            plain,
+            |values| &values.subscriptions_failing,
+        ),
+        (
             "hookward_token_keys_oldest_age_seconds",
             "Time since the keys of a token issuer were read, of the one for whom it is longest",
             seconds,
@@ -312,6 +347,9 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
             })
             .build();
     }
+}
+
+fn observe_process(meter: &Meter, values: &Arc<Values>) {
     let values = Arc::clone(values);
     meter
         .f64_observable_gauge("hookward_clock_skew_seconds")

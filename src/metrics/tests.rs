@@ -29,6 +29,10 @@ fn busy() -> Metrics {
     metrics.circuit_changed(CircuitChange::Reopened);
     metrics.circuit_changed(CircuitChange::Reopened);
     metrics.circuits_open(12);
+    metrics.subscription_disabled(Disabled::Failing);
+    metrics.operational_event(OperationalType::DeliveryDead);
+    metrics.operational_event(OperationalType::DeliveryDead);
+    metrics.subscriptions_failing(13);
     metrics.purged(Stage::Payload, 13);
     metrics.purged(Stage::Metadata, 1);
     metrics.purge_late(Duration::from_secs(61));
@@ -87,6 +91,11 @@ fn the_page_says_what_was_counted() {
         ("hookward_circuit_changes_total{change=\"reopened\"}", 2.0),
         ("hookward_circuit_changes_total{change=\"closed\"}", 0.0),
         ("hookward_circuits_open", 12.0),
+        ("hookward_subscriptions_disabled_total{reason=\"failing\"}", 1.0),
+        ("hookward_subscriptions_disabled_total{reason=\"gone\"}", 0.0),
+        ("hookward_operational_events_total{type=\"hookward.delivery.dead\"}", 2.0),
+        ("hookward_operational_events_total{type=\"hookward.subscription.failing\"}", 0.0),
+        ("hookward_subscriptions_failing", 13.0),
         ("hookward_events_purged_total{stage=\"payload\"}", 13.0),
         ("hookward_events_purged_total{stage=\"metadata\"}", 1.0),
         ("hookward_purge_late_seconds", 61.0),
@@ -121,7 +130,7 @@ fn the_page_says_what_was_counted() {
 fn counters_are_on_the_page_before_they_count() {
     let page = Metrics::new().render();
     let counters = page.lines().filter(|line| line.ends_with(" counter")).count();
-    assert_eq!(counters, 18, "{page}");
+    assert_eq!(counters, 20, "{page}");
     assert_eq!(value(&page, "hookward_events_accepted_total"), Some(0.0));
 }
 

@@ -17,6 +17,7 @@ pub use self::route::{Route, Standing};
 pub use self::table::Table;
 
 use crate::domain::id::SubscriptionKey;
+use crate::domain::operational_event::{Audience, OperationalType};
 use crate::domain::profile::Profiles;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
@@ -102,6 +103,18 @@ impl Routing {
     #[must_use]
     pub fn route(&self, key: SubscriptionKey) -> Option<Arc<Route>> {
         self.table().route(key)
+    }
+
+    /// For whom an operational event about this subscription is; `None`: nobody asks for
+    /// it, as far as the table knows.
+    #[must_use]
+    pub fn audience(&self, about: SubscriptionKey, kind: OperationalType) -> Option<Audience> {
+        let table = self.table();
+        let route = table.route(about)?;
+        let organization = &route.subscription.organization;
+        let account = route.subscription.spec.account.clone();
+        let wanted = table.is_wanted(organization, kind.as_str(), account.as_ref());
+        wanted.then_some(Audience { account })
     }
 
     /// Whether the clock was looked at recently enough to start a request.

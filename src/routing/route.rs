@@ -48,7 +48,8 @@ impl Route {
         let spec = &routed.subscription.spec;
         let profile = profiles.get(&spec.profile).cloned();
         let services = profile.as_ref().is_some_and(|profile| profile.service_patterns());
-        let parse = |text: &String| EventPattern::parse(text, services).ok();
+        let operational = profile.as_ref().is_some_and(|profile| profile.operational_events());
+        let parse = |text: &String| EventPattern::stored(text, services, operational);
         let rule = profile.as_ref().and_then(|profile| profile.secret());
         if profile.is_none() {
             tracing::warn!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Route;
 use crate::domain::event::NewEvent;
-use crate::domain::id::{OrganizationId, SubscriptionKey};
+use crate::domain::id::{AccountId, OrganizationId, SubscriptionKey};
 use crate::domain::pattern::PatternIndex;
 
 /// All subscriptions at one version of the routing clock.
@@ -62,6 +62,19 @@ impl Table {
         }
         let matching = organization.index.matching(&event.event_type).into_iter();
         matching.filter(|route| route.covers(event.account.as_ref())).cloned().collect()
+    }
+
+    /// Whether anybody in the organization asks for events of this type about this account.
+    #[must_use]
+    pub fn is_wanted(
+        &self,
+        organization: &OrganizationId,
+        event_type: &str,
+        account: Option<&AccountId>,
+    ) -> bool {
+        let Some(organization) = self.organizations.get(organization) else { return false };
+        let matching = organization.index.matching(event_type);
+        matching.into_iter().any(|route| route.covers(account))
     }
 
     pub(super) fn apply(&mut self, version: i64, changed: Vec<Route>) {

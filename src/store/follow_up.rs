@@ -91,6 +91,9 @@ const GIVE_UP_SQLITE: &str = "
         AND a.number > $6)
     ON CONFLICT DO NOTHING";
 
+/// Which of them it were, in the same way.
+const GIVEN_UP: &str = " RETURNING subscription_key, event_key";
+
 /// Locks the events of deliveries without a due row, so that a cancellation or a retry
 /// of one of them is either seen by this transaction or sees its rows.
 /// Ascending, as every transaction that locks several.
@@ -122,10 +125,12 @@ impl Store {
         let lost = |one: &&Settlement| {
             is_lost(one.next) && (!one.in_due || ended.contains(&(one.delivery, one.claim)))
         };
-        self.give_up(transaction, &batch.iter().filter(lost).collect::<Vec<_>>()).await?;
+        let lost: Vec<&Settlement> = batch.iter().filter(lost).collect();
+        let given_up = self.give_up(transaction, &lost).await?;
         // After the ends: what has ended in this batch does not go in line.
         let new = of(|one| !one.in_due && matches!(one.next, Next::RetryIn(_) | Next::Release));
-        self.put_in_line(transaction, &new).await
+        self.put_in_line(transaction, &new).await?;
+        self.note_endpoints(transaction, batch, &given_up).await
     }
 
     /// Holds off cancellations of deliveries of these events until the transaction ends.
@@ -257,11 +262,13 @@ impl Store {
         Ok(())
     }
 
+    /// Ends them, and tells which of them had not ended before, where something hangs on it.
     async fn give_up(
         &self,
         transaction: &Transaction,
         batch: &[&Settlement],
-    ) -> Result<(), StoreError> {
+    ) -> Result<HashSet<DeliveryKey>, StoreError> {
+        let mut ended = HashSet::new();
         if self.is_shared() && !batch.is_empty() {
             let [subscriptions, events] = keys(batch.iter().map(|one| one.delivery));
             let organization = |one: &&Settlement| one.organization.as_str().to_owned();
@@ -276,8 +283,12 @@ impl Store {
                 reasons.into(),
                 counts(batch),
             ];
-            transaction.execute_raw(self.statement(GIVE_UP_POSTGRES, values)).await?;
-            return Ok(());
+            let asks = batch.iter().any(|one| one.note.asks_for_the_end());
+            let sql = format!("{GIVE_UP_POSTGRES}{}", if asks { GIVEN_UP } else { "" });
+            for row in transaction.query_all_raw(self.statement(&sql, values)).await? {
+                ended.insert(delivery(&row)?);
+            }
+            return Ok(ended);
         }
         for one in batch {
             let (state, reason) = end_of(one);
@@ -289,9 +300,12 @@ impl Store {
                 reason.into(),
                 count(one).into(),
             ];
-            transaction.execute_raw(self.statement(GIVE_UP_SQLITE, values.into())).await?;
+            let statement = self.statement(GIVE_UP_SQLITE, values.into());
+            if transaction.execute_raw(statement).await?.rows_affected() != 0 {
+                ended.insert(one.delivery);
+            }
         }
-        Ok(())
+        Ok(ended)
     }
 }
 
@@ -301,12 +315,14 @@ fn is_lost(next: Next) -> bool {
 }
 
 fn deliveries(rows: Vec<QueryResult>) -> Result<HashSet<(DeliveryKey, i32)>, StoreError> {
-    let delivery = |row| {
-        let subscription = SubscriptionKey(column(&row, "subscription_key")?);
-        let event = EventKey(column(&row, "event_key")?);
-        Ok((DeliveryKey { event, subscription }, column(&row, "claim")?))
-    };
-    rows.into_iter().map(delivery).collect()
+    let claim = |row| Ok((delivery(&row)?, column(&row, "claim")?));
+    rows.into_iter().map(claim).collect()
+}
+
+/// The delivery that a row names.
+pub(super) fn delivery(row: &QueryResult) -> Result<DeliveryKey, StoreError> {
+    let subscription = SubscriptionKey(column(row, "subscription_key")?);
+    Ok(DeliveryKey { event: EventKey(column(row, "event_key")?), subscription })
 }
 
 /// The numbers of `undelivered.state` and `.reason`.

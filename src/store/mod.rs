@@ -24,6 +24,7 @@ mod engine;
 mod entity;
 mod error;
 mod event;
+mod failure_streak;
 mod file;
 mod file_lock;
 mod follow_up;
@@ -32,6 +33,7 @@ mod lent;
 mod link;
 mod migrations;
 mod open;
+mod operational_event;
 mod organization;
 mod partition;
 mod pick;
@@ -69,7 +71,9 @@ pub use self::commit::{Commit, Committed, NewEventRow};
 pub use self::delivery_list::{DeliveryFilter, DeliveryPage};
 pub use self::error::StoreError;
 pub use self::event::{EventFilter, EventPage};
+pub use self::failure_streak::{EndpointNote, FailingEndpoint, HEAD_START};
 pub use self::open::{Settings, Target};
+pub use self::operational_event::UnpublishedEvent;
 pub use self::organization::Deletion;
 pub use self::pick::CLAIM_ROWS;
 pub use self::published::{ContentHash, Published};
@@ -82,7 +86,8 @@ pub use self::secret::NewSecret;
 pub use self::session::{DueListener, LeaseSession};
 pub use self::settle::{Next, Settlement};
 pub use self::subscription::{
-    Change, ChangeError, Created, NewSubscription, SUBSCRIPTIONS_MAX, SubscriptionFilter,
+    Change, ChangeError, Created, DisableCause, NewSubscription, SUBSCRIPTIONS_MAX,
+    SubscriptionFilter,
 };
 pub use self::sweep::Purged;
 

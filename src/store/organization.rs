@@ -52,6 +52,12 @@ const END_CERTIFICATES: &str = "
 const END_SECRETS: &str = "
     DELETE FROM signing_secret WHERE subscription_key IN (
         SELECT key FROM subscription WHERE organization_id = $1)";
+const END_STREAKS: &str = "
+    DELETE FROM failure_streak WHERE subscription_key IN (
+        SELECT key FROM subscription WHERE organization_id = $1)";
+/// What requests under way leave there is dropped when it is looked for: nobody is left to be
+/// told of it.
+const END_NOTICES: &str = "DELETE FROM operational_event WHERE organization_id = $1";
 const LIVE: &str =
     "SELECT count(*) AS live FROM subscription WHERE organization_id = $1 AND NOT deleted";
 const LAST_END: &str = "
@@ -128,6 +134,8 @@ impl Store {
         let one = |sql| self.statement(sql, vec![name.clone()]);
         transaction.execute_raw(one(END_SECRETS)).await?;
         transaction.execute_raw(one(END_CERTIFICATES)).await?;
+        transaction.execute_raw(one(END_STREAKS)).await?;
+        transaction.execute_raw(one(END_NOTICES)).await?;
         self.destroy_keys(&transaction, organization, tick).await?;
         let live = transaction.query_one_raw(one(LIVE)).await?;
         let live: i64 = column(&live.ok_or(StoreError::Corrupt("live"))?, "live")?;
@@ -186,9 +194,11 @@ impl Store {
         let name: Value = organization.as_str().into();
         let transaction = self.begin().await?;
         let tick = self.raise(&transaction).await?;
+        let one = |sql| self.statement(sql, vec![name.clone()]);
+        // Requests that were under way may have failed.
+        transaction.execute_raw(one(END_STREAKS)).await?;
         let values = vec![name.clone(), tick.version.into()];
         transaction.execute_raw(self.statement(FORGET_NAME, values)).await?;
-        let one = |sql| self.statement(sql, vec![name.clone()]);
         transaction.execute_raw(one("DELETE FROM retention WHERE organization_id = $1")).await?;
         // What was under way may have made a data key for what it has left.
         let anew = transaction.query_one_raw(one(BEGUN_ANEW)).await?;

@@ -13,9 +13,10 @@ use super::engine::ALONE_MAX;
 use super::link::Transaction;
 use super::replica::number;
 use super::row::{AttemptRow, attempt_row};
-use super::{Fence, Store, StoreError};
+use super::{EndpointNote, Fence, Store, StoreError};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::DeadReason;
+use crate::domain::failure_streak::Mark;
 use crate::domain::id::{DeliveryKey, OrganizationId};
 
 /// What to record of one claimed delivery.
@@ -35,6 +36,8 @@ pub struct Settlement {
     pub attempts: u32,
     /// Where the delivery goes from here.
     pub next: Next,
+    /// What it says of its endpoint.
+    pub note: EndpointNote,
 }
 
 /// Where a delivery goes from here.
@@ -82,7 +85,9 @@ impl Store {
     /// [`StoreError::Fenced`]: nothing was recorded, another replica has these
     /// deliveries. [`StoreError::Unavailable`]: send the batch again.
     pub async fn settle(&self, fence: Fence, batch: &[Settlement]) -> Result<(), StoreError> {
-        let healthy = |one: &Settlement| one.next == Next::Succeeded && !one.in_due;
+        let healthy = |one: &Settlement| {
+            one.next == Next::Succeeded && !one.in_due && one.note.mark == Mark::Nothing
+        };
         let rows = self.recorded(batch).await?;
         if batch.iter().all(healthy) && (self.is_shared() || batch.len() <= ALONE_MAX) {
             return self.append_alone(fence, rows).await;

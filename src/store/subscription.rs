@@ -13,10 +13,13 @@ use sea_orm::{
 use super::engine::column;
 use super::entity::subscription;
 use super::link::Transaction;
+use super::operational_event::Notice;
 use super::request_log::{Answer, RequestRecord};
 use super::{Store, StoreError, row};
 use crate::domain::audit::{Chain, NewAuditEntry};
+use crate::domain::failure_streak::{DisableReason, Judgement, Rule};
 use crate::domain::id::{AccountId, OrganizationId, SecretKey, SubscriptionKey};
+use crate::domain::operational_event::{Audience, OperationalEvent};
 use crate::domain::subscription::{
     SigningSecret, Subscription, SubscriptionSpec, SubscriptionState,
 };
@@ -68,6 +71,15 @@ pub enum Change {
     /// Store this state of it. Key, organization, account and times are not taken
     /// from here.
     Write(Box<Subscription>),
+}
+
+/// What the server switches a subscription off for.
+#[derive(Clone, Copy, Debug)]
+pub enum DisableCause {
+    /// Its receiver answered 410 Gone.
+    Gone,
+    /// Its receiver kept failing beyond this rule; looked at again in the transaction.
+    Failing(Rule),
 }
 
 /// What became of a subscription.
@@ -254,10 +266,76 @@ impl Store {
         let tick = self.raise(&transaction).await?;
         let current = self.live(&transaction, organization, key).await?;
         check_etag(&current, etag)?;
-        let mut changed = match change(current.clone()).map_err(ChangeError::Refused)? {
+        let changed = match change(current.clone()).map_err(ChangeError::Refused)? {
             Change::Keep => return Ok(Changed::Kept(current)),
             Change::Write(changed) => *changed,
         };
+        let changed = self.write_change(&transaction, current, changed, tick).await?;
+        self.audit(&transaction, entry).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(Changed::Written(changed))
+    }
+
+    /// Switches a subscription off by the server's own decision, and tells the
+    /// `audience`. `false`: one that takes no events already is left as it is, and so is
+    /// one that was changed after `version` or has had a success meanwhile: the cause may
+    /// be no more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] when it is deleted.
+    pub async fn disable(
+        &self,
+        organization: &OrganizationId,
+        key: SubscriptionKey,
+        version: i64,
+        cause: DisableCause,
+        audience: Option<&Audience>,
+    ) -> Result<bool, StoreError> {
+        let transaction = self.begin().await?;
+        let tick = self.raise(&transaction).await?;
+        let current = self.live(&transaction, organization, key).await?;
+        if !current.state.takes_events() || current.version != version {
+            return Ok(false);
+        }
+        let streak = self.lock_streak(&transaction, key).await?;
+        let streak = streak.filter(|failing| failing.version == version);
+        let reason = match (cause, streak) {
+            (DisableCause::Gone, _) => DisableReason::Gone,
+            (DisableCause::Failing(rule), Some(failing))
+                if rule.judge(&failing.streak) == Judgement::Disable =>
+            {
+                DisableReason::Failing(failing.streak)
+            }
+            (DisableCause::Failing(_), Some(_) | None) => return Ok(false),
+        };
+        self.end_streaks(&transaction, &[key]).await?;
+        let state = SubscriptionState::Disabled;
+        let disabled = Subscription { state, state_reason: reason.to_string(), ..current.clone() };
+        self.write_change(&transaction, current, disabled, tick).await?;
+        if let Some(audience) = audience {
+            let event = OperationalEvent::disabled(&self.ids().subscription(key), &reason);
+            self.tell(&transaction, &[Notice::new(organization, audience, event)]).await?;
+        }
+        let entry = NewAuditEntry {
+            object_ids: vec![self.ids().subscription(key)],
+            changed_fields: vec!["state".to_owned(), "state_reason".to_owned()],
+            ..NewAuditEntry::of_service(Chain::Organization(organization.clone()), "disable")
+        };
+        self.audit(&transaction, &entry).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Writes what a subscription is to be; what nobody may change stays as it is.
+    async fn write_change(
+        &self,
+        transaction: &Transaction,
+        current: Subscription,
+        changed: Subscription,
+        tick: Tick,
+    ) -> Result<Subscription, StoreError> {
+        let mut changed = changed;
         changed.key = current.key;
         changed.organization = current.organization;
         changed.spec.account = current.spec.account;
@@ -269,7 +347,7 @@ impl Store {
         let sealing = if changed.spec.headers.is_empty() && !recertified {
             None
         } else {
-            self.sealing_key_within(&transaction, organization).await?
+            self.sealing_key_within(transaction, &changed.organization).await?
         };
         let model = row::subscription_model(&changed, sealing.as_ref());
         let mut model = model.into_active_model().reset_all();
@@ -279,49 +357,12 @@ impl Store {
             model.headers_version = ActiveValue::NotSet;
         }
         let update = subscription::Entity::update(model);
-        update.exec_without_returning(&transaction).await.map_err(StoreError::from)?;
+        update.exec_without_returning(transaction).await?;
         if recertified {
-            let place = (organization, changed.key);
-            self.change_tls(&transaction, place, &changed.spec.tls, sealing.as_ref()).await?;
+            let place = (&changed.organization, changed.key);
+            self.change_tls(transaction, place, &changed.spec.tls, sealing.as_ref()).await?;
         }
-        self.audit(&transaction, entry).await?;
-        transaction.commit().await.map_err(StoreError::from)?;
-        Ok(Changed::Written(changed))
-    }
-
-    /// Switches a subscription off by the server's own decision; `why` is shown to its
-    /// owner. One that takes no events already is left as it is, and so is one that was
-    /// changed after `version`: the reason may be no more.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::NotFound`] when it is deleted.
-    pub async fn disable(
-        &self,
-        organization: &OrganizationId,
-        key: SubscriptionKey,
-        version: i64,
-        why: &str,
-    ) -> Result<(), StoreError> {
-        let disable = |mut subscription: Subscription| {
-            if !subscription.state.takes_events() || subscription.version != version {
-                return Ok::<_, std::convert::Infallible>(Change::Keep);
-            }
-            subscription.state = SubscriptionState::Disabled;
-            why.clone_into(&mut subscription.state_reason);
-            Ok(Change::Write(Box::new(subscription)))
-        };
-        let chain = Chain::Organization(organization.clone());
-        let entry = NewAuditEntry {
-            object_ids: vec![self.ids().subscription(key)],
-            changed_fields: vec!["state".to_owned(), "state_reason".to_owned()],
-            ..NewAuditEntry::of_service(chain, "disable")
-        };
-        match self.try_change(organization, key, None, &entry, disable).await {
-            Ok(_) => Ok(()),
-            Err(ChangeError::Store(error)) => Err(error),
-            Err(ChangeError::Refused(never)) => match never {},
-        }
+        Ok(changed)
     }
 
     /// Deletes a subscription. Its deliveries stay readable; the janitor cancels

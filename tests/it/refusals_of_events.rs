@@ -31,7 +31,7 @@ fn time(seconds: i64, nanos: i32) -> Option<prost_types::Timestamp> {
 }
 
 /// What breaks a rule, the field, the reason.
-const BREACHES: [(Change, &str, &str); 33] = [
+const BREACHES: [(Change, &str, &str); 34] = [
     (|e| e.id = "a.b".into(), "id", "INVALID_ID"),
     (|e| e.id = "a b".into(), "id", "INVALID_ID"),
     (|e| e.id = "é".into(), "id", "INVALID_ID"),
@@ -44,6 +44,7 @@ const BREACHES: [(Change, &str, &str); 33] = [
     (|e| e.r#type = "a\0".into(), "type", "INVALID_EVENT_TYPE"),
     (|e| e.r#type = "t".repeat(129), "type", "INVALID_EVENT_TYPE"),
     (|e| e.r#type = "a.*".into(), "type", "INVALID_EVENT_TYPE"),
+    (|e| e.r#type = "hookward.delivery.dead".into(), "type", "RESERVED_EVENT_TYPE"),
     (|e| e.occur_time = time(-1, 0), "occur_time", "INVALID_TIME"),
     (|e| e.occur_time = time(0, -1), "occur_time", "INVALID_TIME"),
     (|e| e.occur_time = time(0, 1_000_000_000), "occur_time", "INVALID_TIME"),

@@ -45,10 +45,11 @@ fn a_plain_event_is_taken_as_it_is() {
 #[test]
 fn what_keeps_the_rules_is_accepted() {
     type Change = fn(&mut EventInput);
-    let changes: [Change; 12] = [
+    let changes: [Change; 13] = [
         |e| e.id = "event::a_b-1".to_owned(),
         |e| e.id = "i".repeat(128),
         |e| e.account_id = "a.b".to_owned(),
+        |e| e.event_type = "hookward".to_owned(),
         |e| e.occur_time = Some(Timestamp::MIN),
         |e| e.occur_time = Some(Timestamp::MAX),
         |e| e.expire_time = Some(Timestamp(NOW.0 + 1)),
@@ -69,13 +70,14 @@ fn what_keeps_the_rules_is_accepted() {
 #[test]
 fn what_breaks_a_rule_is_refused_by_field_and_reason() {
     type Change = fn(&mut EventInput);
-    let cases: [(Change, &str, &str); 18] = [
+    let cases: [(Change, &str, &str); 19] = [
         (|e| e.id = "a.b".to_owned(), "id", "INVALID_ID"),
         (|e| e.id = "i".repeat(129), "id", "INVALID_ID"),
         (|e| e.id = "evt_1".to_owned(), "id", "INVALID_ID"),
         (|e| e.account_id = "a b".to_owned(), "account_id", "INVALID_ID"),
         (|e| e.event_type.clear(), "type", "INVALID_EVENT_TYPE"),
         (|e| e.event_type = "a..b".to_owned(), "type", "INVALID_EVENT_TYPE"),
+        (|e| e.event_type = "hookward.delivery.dead".to_owned(), "type", "RESERVED_EVENT_TYPE"),
         (|e| e.occur_time = Some(Timestamp(-1)), "occur_time", "INVALID_TIME"),
         (|e| e.expire_time = Some(Timestamp(i64::MAX)), "expire_time", "INVALID_TIME"),
         (

@@ -61,6 +61,24 @@ fn service_names_match_their_methods_and_verbs_have_aliases() {
 }
 
 #[test]
+fn the_services_own_events_go_to_those_that_name_them() {
+    let own = "hookward.subscription.disabled";
+    for text in [own, "hookward.*", "hookward.subscription.*"] {
+        let pattern = EventPattern::stored(text, false, true).expect(text);
+        assert!(pattern.matches(own) && pattern.names_operational(), "{text}");
+        assert_eq!(EventPattern::stored(text, false, false), None, "{text}: the profile's word");
+        assert_eq!(PatternIndex::new([([&pattern], ())]).matching(own).len(), 1, "{text}");
+    }
+    for (text, service_names) in [("*", false), ("*", true), ("hookward", true), ("h.*", false)] {
+        let pattern = EventPattern::stored(text, service_names, false).expect(text);
+        assert!(!pattern.matches(own) && !pattern.names_operational(), "{text}");
+        assert!(PatternIndex::new([([&pattern], ())]).matching(own).is_empty(), "{text}");
+    }
+    assert!(pattern("*", false).matches("hookwards.x") && pattern("*", false).matches("hookward"));
+    assert_eq!(EventPattern::parse_filter("*"), Ok(None), "a list hides nothing");
+}
+
+#[test]
 fn what_is_no_pattern_is_refused() {
     let long = format!("{}.*", "a".repeat(127));
     for text in ["", ".*", "**", "a*", "*.a", "a.*.b", "a..*", ".a", "a.", "a b", "é", &long] {
@@ -86,7 +104,8 @@ fn a_taker_with_several_matching_patterns_is_found_once_in_the_order_given() {
 }
 
 fn a_type() -> impl Strategy<Value = String> {
-    let segment = prop::sample::select(vec!["a", "b", "ping", "create", "created", "patch", "x"]);
+    let segment =
+        prop::sample::select(vec!["a", "b", "ping", "create", "created", "patch", "hookward"]);
     prop::collection::vec(segment, 1..4).prop_map(|segments| segments.join("."))
 }
 

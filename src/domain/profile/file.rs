@@ -145,6 +145,8 @@ impl Default for StatusesValue {
 pub(super) struct PatternsTable {
     #[serde(default)]
     pub(super) service: bool,
+    #[serde(default)]
+    pub(super) operational: bool,
 }
 
 #[derive(Deserialize)]

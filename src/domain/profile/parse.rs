@@ -121,6 +121,7 @@ fn prepare(file: ProfileFile) -> Result<Profile, Wrong> {
         signature,
         success: success(file.success)?,
         service_patterns: file.patterns.service,
+        operational_events: file.patterns.operational,
         ping,
     })
 }

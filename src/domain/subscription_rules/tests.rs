@@ -11,6 +11,7 @@ fn profile() -> ProfileRules {
         signature_headers: vec!["X-Azodha-Signature".to_owned()],
         service_patterns: false,
         organization_code: true,
+        operational_events: false,
     }
 }
 
@@ -63,7 +64,9 @@ fn what_is_given_is_kept() {
         input.max_in_flight = 256;
         input.payload_mode = PayloadModeKind::Masked;
         input.masked_pointers = vec!["/patient/name".to_owned()];
+        input.event_patterns[7] = "hookward.*".to_owned();
         profile.service_patterns = true;
+        profile.operational_events = true;
     });
     let spec = spec.expect("valid");
     assert_eq!(spec.payload_mode.pointers(), ["/patient/name"]);
@@ -86,7 +89,7 @@ fn assert_refused(cases: &[Case]) {
 
 #[test]
 fn what_breaks_a_rule_is_refused_by_field_and_reason() {
-    let cases: [Case; 13] = [
+    let cases: [Case; 15] = [
         (|i, _| i.account_id = "a b".to_owned(), "account_id", "INVALID_ID"),
         (|i, _| i.name = "n".repeat(257), "name", "INVALID_NAME"),
         (|i, _| i.name = "a\nb".to_owned(), "name", "INVALID_NAME"),
@@ -107,6 +110,16 @@ fn what_breaks_a_rule_is_refused_by_field_and_reason() {
             |i, _| i.event_patterns = ["a", "a"].map(str::to_owned).to_vec(),
             "event_patterns[1]",
             "DUPLICATE_EVENT_PATTERN",
+        ),
+        (
+            |i, _| i.event_patterns = ["a", "hookward.*"].map(str::to_owned).to_vec(),
+            "event_patterns[1]",
+            "OPERATIONAL_EVENTS_UNSUPPORTED",
+        ),
+        (
+            |i, _| i.event_patterns = vec!["hookward.delivery.dead".to_owned()],
+            "event_patterns[0]",
+            "OPERATIONAL_EVENTS_UNSUPPORTED",
         ),
         (|i, _| i.headers = map("Host", "x"), "headers[\"Host\"]", "HEADER_RESERVED"),
         (

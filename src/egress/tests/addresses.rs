@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
 use crate::domain::attempt::Failure;
+use crate::domain::attempt::Fault;
 use crate::domain::endpoint_url::EndpointUrl;
 use crate::domain::id::OrganizationId;
 use crate::egress::Egress;
@@ -63,6 +64,7 @@ async fn a_name_nobody_knows_is_a_dns_failure() {
     for name in ["nobody.example", "hooks.example"] {
         let sent = egress.send(request(&target(&format!("https://{name}/")), PLENTY)).await;
         assert_eq!(failure(&sent), Failure::Dns, "{name}");
+        assert_eq!(sent.fault, Fault::Receiver, "{name}: the name server has said so");
         assert!(!sent.detail.contains(name));
     }
 }
@@ -73,7 +75,7 @@ async fn a_silent_name_server_is_a_dns_failure_within_its_budget() {
     let egress = asking(loopback(), silent.local_addr().expect("its address"));
     let begun = std::time::Instant::now();
     let sent = egress.send(request(&target("https://hooks.example/"), 2 * PLENTY)).await;
-    assert_eq!(failure(&sent), Failure::Dns);
+    assert_eq!((failure(&sent), sent.fault), (Failure::Dns, Fault::Ours));
     assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
 }
 
@@ -167,7 +169,15 @@ async fn a_closed_port_is_a_connect_failure() {
     let address = listener.local_addr().expect("its address");
     drop(listener);
     let sent = egress().send(request(&target(&format!("http://{address}/")), PLENTY)).await;
-    assert_eq!(failure(&sent), Failure::Connect);
+    assert_eq!((failure(&sent), sent.fault), (Failure::Connect, Fault::Receiver));
+}
+
+#[tokio::test]
+async fn what_ends_before_the_name_is_known_says_nothing_of_the_receiver() {
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let egress = asking(loopback(), silent.local_addr().expect("its address"));
+    let sent = egress.send(request(&target("https://hooks.example/"), SHORT)).await;
+    assert_eq!((failure(&sent), sent.fault), (Failure::Timeout, Fault::Ours));
 }
 
 /// Calls a TLS receiver under `called`, trusting `trusted`.

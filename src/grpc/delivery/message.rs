@@ -94,6 +94,7 @@ mod tests {
 
     use super::*;
     use crate::domain::id::{EventKey, SubscriptionKey};
+    use crate::domain::operational_event::dead_reason_name;
     use crate::domain::timestamp::Timestamp;
 
     #[test]
@@ -103,6 +104,7 @@ mod tests {
         }
         for reason in DeadReason::ALL {
             assert_eq!(dead_reason(reason) as i32, i32::from(reason as i16));
+            assert_eq!(dead_reason(reason).as_str_name(), dead_reason_name(reason));
         }
     }
 

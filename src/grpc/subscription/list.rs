@@ -56,9 +56,10 @@ pub(super) async fn list(
 
 /// Whether one of the patterns matches, read as its profile reads them.
 fn matches(profiles: &Profiles, spec: &SubscriptionSpec, event_type: &str) -> bool {
-    let service_names =
-        profiles.get(&spec.profile).is_some_and(|profile| profile.service_patterns());
-    let pattern = |text: &String| EventPattern::parse(text, service_names).ok();
+    let profile = profiles.get(&spec.profile);
+    let service_names = profile.is_some_and(|profile| profile.service_patterns());
+    let operational = profile.is_some_and(|profile| profile.operational_events());
+    let pattern = |text: &String| EventPattern::stored(text, service_names, operational);
     spec.event_patterns.iter().filter_map(pattern).any(|pattern| pattern.matches(event_type))
 }
 

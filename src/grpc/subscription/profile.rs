@@ -33,6 +33,7 @@ pub(super) fn rules(profile: &Profile, profiles: &Profiles) -> ProfileRules {
         signature_headers: names.iter().map(|name| name.as_str().to_owned()).collect(),
         service_patterns: profile.service_patterns(),
         organization_code: profile.body().organization_code.is_some(),
+        operational_events: profile.operational_events(),
     }
 }
 

@@ -16,8 +16,8 @@ use crate::domain::scope::Scopes;
 use crate::domain::subscription::{Subscription, SubscriptionState};
 use crate::domain::timestamp::Timestamp;
 use crate::store::{
-    AuditFilter, AuditPlace, Change, ChangeError, FollowedChain, NewApiKey, Store, StoreError,
-    SubscriptionFilter,
+    AuditFilter, AuditPlace, Change, ChangeError, DisableCause, FollowedChain, NewApiKey, Store,
+    StoreError, SubscriptionFilter,
 };
 
 on_both_engines! {
@@ -147,7 +147,8 @@ async fn no_change_happens_without_its_entry(store: Store) {
     let pause = |one| Ok::<_, Infallible>(Change::Write(Box::new(paused(one))));
     let changed = store.change_subscription(&acme(), key, None, &entry(), pause).await;
     assert!(matches!(changed, Err(ChangeError::Store(error)) if is_away(&error)));
-    assert!(store.disable(&acme(), key, before.version, "gone").await.is_err());
+    let gone = DisableCause::Gone;
+    assert!(store.disable(&acme(), key, before.version, gone, None).await.is_err());
     let deleted = store.delete_subscription(&acme(), key, None, &entry()).await;
     assert!(deleted.is_err_and(|error| is_away(&error)));
     assert!(store.create_api_key(api_key(), &entry()).await.is_err());
@@ -180,12 +181,16 @@ async fn what_was_left_as_it_was_says_so(store: Store) {
 async fn the_server_signs_what_it_does_itself(store: Store) {
     let world = subscribed(store, 1).await;
     let made = only(&world).await;
-    world.store.disable(&acme(), made.key, made.version, "gone").await.expect("disables");
+    let disable = async || {
+        let gone = DisableCause::Gone;
+        world.store.disable(&acme(), made.key, made.version, gone, None).await.expect("answers")
+    };
+    assert!(disable().await);
     let listed = newest_first(&world.store, &of(acme())).await;
     let last = &listed[0].entry;
     assert_eq!((&*last.principal, &*last.method), ("hookward", "disable"));
     assert_eq!(last.object_ids, [world.store.ids().subscription(made.key)]);
-    world.store.disable(&acme(), made.key, made.version, "gone").await.expect("is disabled");
+    assert!(!disable().await, "it is disabled");
     assert_eq!(newest_first(&world.store, &of(acme())).await.len(), 2, "nothing was done");
 }
 

@@ -12,7 +12,9 @@ use crate::domain::delivery::{DeadReason, DeliveryState};
 use crate::domain::event::Payload;
 use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
 use crate::domain::subscription::SubscriptionState;
-use crate::store::{Fence, LeaseSession, Next, Settlement, Store, StoreError};
+use crate::store::{
+    DisableCause, EndpointNote, Fence, LeaseSession, Next, Settlement, Store, StoreError,
+};
 
 on_both_engines! {
     claims_made_at_once_never_overlap,
@@ -312,7 +314,9 @@ async fn the_waiting_of_an_ended_subscription_end_in_batches(store: Store) {
         events.push(world.publish(&Draft::parked(&[subscription])).await);
     }
     let disable = async |version| {
-        world.store.disable(&acme(), subscription, version, "gone").await.expect("answers");
+        let gone = DisableCause::Gone;
+        let done = world.store.disable(&acme(), subscription, version, gone, None).await;
+        assert_eq!(done.expect("answers"), version == made.version);
         world.store.subscription(&acme(), subscription).await.expect("is there").state
     };
     let before = disable(made.version - 1).await;
@@ -475,5 +479,6 @@ fn settlement(event: EventKey, subscription: SubscriptionKey, next: Next) -> Set
         attempt: Some(attempt(1, AttemptResult::Succeeded)),
         attempts: 1,
         next,
+        note: EndpointNote::default(),
     }
 }

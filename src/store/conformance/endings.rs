@@ -8,7 +8,7 @@ use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::{DeadReason, Delivery, DeliveryState};
 use crate::domain::id::{DeliveryKey, SubscriptionKey};
 use crate::domain::subscription::{Subscription, SubscriptionState};
-use crate::store::{Answer, Change, Next, Settlement, Store, StoreError};
+use crate::store::{Answer, Change, EndpointNote, Next, Settlement, Store, StoreError};
 
 on_both_engines! {
     a_dead_letter_gets_one_more_attempt,
@@ -59,6 +59,7 @@ async fn one_that_is_put_off_untried_keeps_its_one_attempt(store: Store) {
             attempts: claim.attempts,
             attempt: None,
             next: Next::RetryIn(wait),
+            note: EndpointNote::default(),
         };
         world.store.settle(world.fence, &[put_off]).await.expect("settles");
         let delivery = world.store.delivery(&acme(), key).await.expect("is there");
@@ -237,6 +238,7 @@ async fn a_claim_of_one_retry_settles_nothing_of_the_next(store: Store) {
         attempt: None,
         attempts: claims[0].attempts,
         next: DEAD,
+        note: EndpointNote::default(),
     };
     world.store.settle(world.fence, &[late]).await.expect("settles");
     let delivery = world.store.delivery(&acme(), key).await.expect("is there");

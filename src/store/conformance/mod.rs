@@ -8,9 +8,11 @@ mod commits;
 mod deliveries;
 mod endings;
 mod events;
+mod failure_streaks;
 mod full_disk;
 mod lists;
 mod opening;
+mod operational_events;
 mod organizations;
 #[path = "../../../tests/harness/postgres.rs"]
 mod postgres;

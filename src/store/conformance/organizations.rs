@@ -9,12 +9,14 @@ use super::on_both_engines;
 use super::world::{Draft, World, acme, attempt, entry, other, request};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeadReason;
+use crate::domain::failure_streak::Mark;
 use crate::domain::id::{ApiKeyId, DeliveryKey, OrganizationId, SubscriptionKey};
+use crate::domain::operational_event::Audience;
 use crate::domain::principal::Organizations;
 use crate::domain::retention::Kept;
 use crate::domain::scope::Scopes;
 use crate::store::engine::column;
-use crate::store::{NewApiKey, Next, Store, StoreError};
+use crate::store::{Answer, EndpointNote, NewApiKey, Next, Store, StoreError};
 
 on_both_engines! {
     nothing_of_a_deleted_organization_is_left,
@@ -95,7 +97,8 @@ async fn furnish(world: &World, organization: &OrganizationId) -> SubscriptionKe
     let subscription = new.key;
     let made =
         world.store.create_subscription(new, Some(request("r", 1)), &entry(), |_| Vec::new()).await;
-    made.expect("creates");
+    let Answer::Now(made) = made.expect("creates") else { panic!("it is new") };
+    let version = made.subscription.version;
     let week = Kept { payload: Some(Duration::from_hours(24)), metadata: None };
     world.store.set_retention(Some(organization), week, &entry()).await.expect("sets");
     let to = |draft: Draft| Draft { organization: organization.clone(), ..draft };
@@ -109,6 +112,11 @@ async fn furnish(world: &World, organization: &OrganizationId) -> SubscriptionKe
         attempts: 1,
         attempt: Some(attempt(1, AttemptResult::HttpStatus)),
         next: Next::Dead(DeadReason::AttemptsExhausted),
+        note: EndpointNote {
+            mark: Mark::Exhausted,
+            version,
+            audience: Some(Audience { account: None }),
+        },
     };
     world.store.settle(world.fence, &[dead]).await.expect("settles");
     world.publish(&to(Draft::parked(&[subscription]))).await;
@@ -138,6 +146,8 @@ async fn rows(world: &World, organization: &str) -> Vec<(&'static str, i64)> {
         ("due", of_own),
         ("event", own),
         ("event_key", own),
+        ("failure_streak", of_own),
+        ("operational_event", own),
         ("request_log", own),
         ("retention", own),
         ("retention_visit", own),

@@ -16,8 +16,8 @@ use crate::domain::receiver_tls::{ClientCertificate, PrivateKey, ReceiverTls};
 use crate::domain::subscription::Subscription;
 use crate::keyring::Keyring;
 use crate::store::{
-    Answer, Change, Commit, Committed, EventFilter, NewSecret, Next, Rekeyed, Settings, Settlement,
-    Store, StoreError,
+    Answer, Change, Commit, Committed, EndpointNote, EventFilter, NewSecret, Next, Rekeyed,
+    Settings, Settlement, Store, StoreError,
 };
 
 /// Makes each story, which opens the database by itself, a test on either engine.
@@ -128,6 +128,7 @@ async fn fail_one(world: &World, organization: &OrganizationId) -> DeliveryKey {
         attempts: 1,
         attempt: Some(attempt(1, AttemptResult::HttpStatus)),
         next: Next::RetryIn(Duration::ZERO),
+        note: EndpointNote::default(),
     };
     world.store.settle(world.fence, &[one]).await.expect("settles");
     delivery

@@ -15,7 +15,8 @@ use crate::domain::delivery::{DeadReason, DeliveryState};
 use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
 use crate::domain::subscription::{Subscription, SubscriptionState};
 use crate::store::{
-    Answer, Change, Claim, Commit, Fence, LeaseSession, Next, Settlement, Store, StoreError,
+    Answer, Change, Claim, Commit, EndpointNote, Fence, LeaseSession, Next, Settlement, Store,
+    StoreError,
 };
 
 /// Traces, unless `PROPTEST_CASES` says otherwise.
@@ -408,6 +409,7 @@ fn settlement(hold: &Hold, way: Way) -> Settlement {
         attempt: result.map(|result| attempt(attempts, result)),
         attempts,
         next,
+        note: EndpointNote::default(),
     }
 }
 

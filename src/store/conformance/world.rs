@@ -18,8 +18,8 @@ use crate::domain::receiver_tls::ReceiverTls;
 use crate::domain::subscription::{Subscription, SubscriptionSpec, SubscriptionState};
 use crate::domain::timestamp::Timestamp;
 use crate::store::{
-    Answer, Commit, Committed, Fence, LeaseSession, NewEventRow, NewSubscription, Next,
-    RequestRecord, Settlement, Store, StoreError,
+    Answer, Commit, Committed, EndpointNote, Fence, LeaseSession, NewEventRow, NewSubscription,
+    Next, RequestRecord, Settlement, Store, StoreError,
 };
 
 /// When the first event of a test is taken in.
@@ -150,6 +150,7 @@ impl World {
             attempts: attempt.number,
             attempt: Some(attempt),
             next,
+            note: EndpointNote::default(),
         };
         self.store.settle(self.fence, &[one]).await.expect("settles");
     }
@@ -165,6 +166,7 @@ impl World {
                 attempts: claim.attempts + 1,
                 attempt: Some(attempt(claim.attempts + 1, result)),
                 next,
+                note: EndpointNote::default(),
             };
             self.store.settle(self.fence, &[one]).await.expect("settles");
         }

@@ -20,6 +20,7 @@ impl MigratorTrait for Migrations {
             Box::new(M0005),
             Box::new(M0006),
             Box::new(M0007),
+            Box::new(M0008),
         ]
     }
 }
@@ -166,6 +167,27 @@ impl MigrationTrait for M0007 {
         let sql = match connection.get_database_backend() {
             DbBackend::Postgres => include_str!("postgres_0007.sql"),
             _ => include_str!("sqlite_0007.sql"),
+        };
+        connection.execute_unprepared(sql).await.map(drop)
+    }
+}
+
+/// Endpoints that keep failing, and what there is to tell.
+struct M0008;
+
+impl MigrationName for M0008 {
+    fn name(&self) -> &'static str {
+        "m0008_failure_streak"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0008 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => include_str!("postgres_0008.sql"),
+            _ => include_str!("sqlite_0008.sql"),
         };
         connection.execute_unprepared(sql).await.map(drop)
     }

@@ -26,6 +26,7 @@ pub use self::authentication::{AuthenticationRefusal, CredentialSource};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeliveryState;
 use crate::domain::operational_event::OperationalType;
+use crate::domain::ownership::CheckResult;
 use crate::domain::retention::Stage;
 use crate::domain::timestamp::Timestamp;
 
@@ -132,6 +133,7 @@ struct Values {
     deliveries_released: AtomicU64,
     not_asked: AtomicU64,
     circuit_changes: [AtomicU64; CircuitChange::ALL.len()],
+    ownership_checks: [AtomicU64; CheckResult::ALL.len()],
     subscriptions_disabled: [AtomicU64; Disabled::ALL.len()],
     operational_events: [AtomicU64; OperationalType::ALL.len()],
     events_purged: [AtomicU64; STAGES.len()],
@@ -145,6 +147,7 @@ struct Values {
     in_flight: AtomicU64,
     unsettled: AtomicU64,
     circuits_open: AtomicU64,
+    endpoints_unproven: AtomicU64,
     due_oldest_age_micros: AtomicU64,
     purge_late_micros: AtomicU64,
     subscriptions: AtomicU64,
@@ -321,6 +324,16 @@ impl Metrics {
     /// Endpoints that are left alone for a while.
     pub fn circuits_open(&self, count: usize) {
         set(&self.values().circuits_open, count as u64);
+    }
+
+    /// An endpoint was asked whether it wants events.
+    pub fn ownership_check(&self, result: CheckResult) {
+        add(&self.values().ownership_checks[result as usize], 1);
+    }
+
+    /// Endpoints that must consent before they get anything, and have not.
+    pub fn endpoints_unproven(&self, count: usize) {
+        set(&self.values().endpoints_unproven, count as u64);
     }
 
     /// A refused call that is counted in the audit log, without an entry of its own.

@@ -188,7 +188,8 @@ impl Engine {
         let stop = self.stop_taking.clone();
         self.taking.extend([
             vital(dispatcher.clone().receive(committed)),
-            vital(dispatcher.clone().claim(stop)),
+            vital(dispatcher.clone().claim(stop.clone())),
+            vital(dispatcher.clone().ask(stop)),
         ]);
         let settle = dispatcher.clone().settle(settlements, self.stop_settling.clone());
         self.settling.push(vital(settle));

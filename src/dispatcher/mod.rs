@@ -1,5 +1,6 @@
 //! Sends what is claimed and records what came of it.
 //!
+//! Endpoints that must consent first are asked (`ownership`), and get nothing before.
 //! Deliveries come from the intake, claimed by their commit, and from `due`, claimed
 //! here. They wait in fair queues (`queue`), are attempted (`attempt`) and settled
 //! in groups (`settler`). Everything that waits or is under way is bounded: by the
@@ -10,6 +11,7 @@ mod circuit;
 mod claimer;
 mod failure_streaks;
 mod gone;
+mod ownership;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
@@ -95,7 +97,7 @@ pub struct Settlements(mpsc::Receiver<Settled>);
 
 impl Dispatcher {
     /// A dispatcher with empty queues. It works while [`Dispatcher::receive`],
-    /// [`Dispatcher::claim`] and [`Dispatcher::settle`] run.
+    /// [`Dispatcher::claim`], [`Dispatcher::ask`] and [`Dispatcher::settle`] run.
     #[must_use]
     pub fn new(parts: Parts, limits: InFlightLimits) -> (Dispatcher, Settlements) {
         let (settled, settlements) = mpsc::channel(SETTLEMENTS_MAX);
@@ -120,6 +122,11 @@ impl Dispatcher {
     /// Claims what is due, until `stop`.
     pub async fn claim(self, stop: CancellationToken) {
         claimer::run(self, stop).await;
+    }
+
+    /// Asks endpoints that must consent before they get anything, until `stop`.
+    pub async fn ask(self, stop: CancellationToken) {
+        ownership::run(&self.inner.parts, stop).await;
     }
 
     /// Records settlements until the last holder of this dispatcher is gone or

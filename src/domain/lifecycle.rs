@@ -35,6 +35,17 @@ impl Transition {
             (Transition::Deactivate, Active | Paused | Inactive | Disabled) => Ok(Inactive),
         }
     }
+
+    /// Whether the endpoint, which must consent before it gets anything, is asked anew:
+    /// when it was switched off, since much may have changed, and when it has not
+    /// consented yet and its owner says that it would now.
+    #[must_use]
+    pub fn asks_anew(self, from: SubscriptionState, unproven: bool) -> bool {
+        match self {
+            Transition::Activate => from != SubscriptionState::Active || unproven,
+            Transition::Pause | Transition::Resume | Transition::Deactivate => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -54,5 +65,20 @@ mod tests {
         assert_eq!(row(Transition::Resume), [Some(Active), Some(Active), None, None]);
         assert_eq!(row(Transition::Activate), [Some(Active), None, Some(Active), Some(Active)]);
         assert_eq!(row(Transition::Deactivate), [Some(Inactive); 4]);
+    }
+
+    #[test]
+    fn an_endpoint_is_asked_anew_by_activation_alone() {
+        for (from, unproven, asks) in [
+            (Active, false, false),
+            (Active, true, true),
+            (Inactive, false, true),
+            (Disabled, false, true),
+        ] {
+            assert_eq!(Transition::Activate.asks_anew(from, unproven), asks, "{from:?}");
+        }
+        for other in [Transition::Pause, Transition::Resume, Transition::Deactivate] {
+            assert!(!other.asks_anew(Active, true), "{other:?}");
+        }
     }
 }

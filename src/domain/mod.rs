@@ -24,6 +24,7 @@ pub mod jwt;
 pub mod lifecycle;
 pub mod media_type;
 pub mod operational_event;
+pub mod ownership;
 pub mod page;
 pub mod pattern;
 pub mod payload_mode;

@@ -10,6 +10,7 @@ use http::HeaderName;
 use http::HeaderValue;
 
 use super::invalid::InvalidField;
+use super::ownership::OwnershipRule;
 use super::payload_mode::PayloadMode;
 use super::secret::SecretRule;
 use super::signature::SignatureRule;
@@ -45,6 +46,7 @@ pub struct Profile {
     service_patterns: bool,
     operational_events: bool,
     ping: Option<Ping>,
+    ownership: Option<OwnershipRule>,
 }
 
 /// How a body is made of an event.
@@ -198,8 +200,8 @@ impl Profile {
     }
 
     /// Headers that a subscription may not set because this profile does: the
-    /// signature's, the delivery's id and time, and the fixed ones. `Content-Type`
-    /// and `User-Agent` are not among them.
+    /// signature's, the delivery's id and time, and the fixed ones, the origin of a
+    /// handshake among them. `Content-Type` and `User-Agent` are not.
     #[must_use]
     pub fn signature_header_names(&self) -> &[HeaderName] {
         &self.reserved
@@ -265,6 +267,13 @@ impl Profile {
     #[must_use]
     pub fn ping(&self) -> Option<&Ping> {
         self.ping.as_ref()
+    }
+
+    /// How endpoints are asked for their consent before the first event; `None` when they
+    /// are not.
+    #[must_use]
+    pub fn ownership(&self) -> Option<&OwnershipRule> {
+        self.ownership.as_ref()
     }
 
     /// What of a subscription does not go with its profile. Field paths start at

@@ -1,4 +1,5 @@
-//! The room that calls receivers: one signed request in, one [`Outcome`] out.
+//! The room that calls receivers: one signed request in, one [`Outcome`] out; and, before
+//! there are any, the question whether they are wanted ([`Egress::inquire`]).
 //!
 //! It promises that [`Egress::send`] always answers, by its deadline; that no
 //! address is called which the policy has not judged; that what a receiver sends
@@ -11,6 +12,7 @@
 
 mod connect;
 mod fetch;
+mod inquiry;
 mod interfaces;
 mod pool;
 mod proxy;
@@ -25,6 +27,8 @@ mod wire;
 mod tests;
 
 pub use fetch::FetchError;
+pub use inquiry::Inquiry;
+pub use inquiry::Reply;
 pub use interfaces::interface_addresses;
 pub use target::InvalidTarget;
 pub use target::Target;

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::io;
-use std::sync::Arc;
+use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -58,18 +58,7 @@ pub(super) async fn send(room: &Room, request: SignedRequest) -> Sent {
     let mut course = Course::default();
     let has_name = matches!(request.target.host, Host::Name(_));
     let timed = timeout_at(deadline, attempt(room, request, &mut course)).await;
-    let answer = match timed {
-        Ok(answer) => answer,
-        // Its name servers may be the cause, or ours.
-        Err(_elapsed) if has_name && !course.reused && course.timing.dns.is_none() => {
-            Err(Trouble::ours(Failure::Timeout, "The host name was not resolved in time."))
-        }
-        Err(_elapsed) => {
-            let late = Trouble::new(Failure::Timeout, "The receiver did not answer in time.");
-            let proxy = room.proxy.as_ref().filter(|_| course.at_proxy);
-            Err(proxy.map_or(late, Proxy::broken))
-        }
-    };
+    let answer = timed.unwrap_or_else(|_elapsed| Err(late(room, has_name, &course)));
     let Course { timing, peer, reused, at_proxy: _ } = course;
     let (outcome, fault, detail) = match answer {
         Ok(outcome) => (outcome, Fault::Receiver, ""),
@@ -78,13 +67,23 @@ pub(super) async fn send(room: &Room, request: SignedRequest) -> Sent {
     Sent { outcome, fault, timing, peer, reused, detail }
 }
 
+/// Why there is no answer of a host, with a name or without, when the time is over.
+pub(super) fn late(room: &Room, has_name: bool, course: &Course) -> Trouble {
+    if has_name && !course.reused && course.timing.dns.is_none() {
+        // Its name servers may be the cause, or ours.
+        return Trouble::ours(Failure::Timeout, "The host name was not resolved in time.");
+    }
+    let late = Trouble::new(Failure::Timeout, "The receiver did not answer in time.");
+    room.proxy.as_ref().filter(|_| course.at_proxy).map_or(late, Proxy::broken)
+}
+
 async fn attempt(
     room: &Room,
     request: SignedRequest,
     course: &mut Course,
 ) -> Result<Outcome, Trouble> {
     let SignedRequest { subscription, target, headers, body, timeout: _ } = request;
-    let mut message = http_request(&target, headers, body);
+    let mut message = http_request(Method::POST, &target, headers, body);
     let mut idle = room.pool.take(subscription, &target);
     loop {
         course.reused = idle.is_some();
@@ -113,8 +112,10 @@ async fn attempt(
     }
 }
 
-fn http_request(
-    target: &Arc<Target>,
+/// The request as it is written. Headers that are this room's own are left out.
+pub(super) fn http_request(
+    method: Method,
+    target: &Target,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
 ) -> Request<Full<Bytes>> {
@@ -129,7 +130,7 @@ fn http_request(
     // become a thousand.
     map.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let mut request = Request::new(Full::new(body));
-    *request.method_mut() = Method::POST;
+    *request.method_mut() = method;
     *request.uri_mut() = target.path.clone();
     *request.headers_mut() = map;
     request
@@ -162,11 +163,14 @@ async fn finish(
     if received.ended && head.status != StatusCode::SWITCHING_PROTOCOLS {
         keep(room, subscription, connection).await;
     }
-    let retry_after = head
-        .headers
-        .get(header::RETRY_AFTER)
-        .and_then(|value| parse_retry_after(value.as_bytes(), now()));
+    let retry_after = retry_after(&head.headers);
     Ok(Outcome::Responded { status: head.status.as_u16(), retry_after, body: received.start })
+}
+
+/// How long the receiver asks to be left alone.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?;
+    parse_retry_after(value.as_bytes(), now())
 }
 
 /// Keeps a connection that is ready for another request. One that is not has been
@@ -187,7 +191,8 @@ fn now() -> Timestamp {
     Timestamp::default().plus(since_epoch)
 }
 
-fn broken(error: &hyper::Error) -> Trouble {
+/// Why a request got no answer on an open connection.
+pub(super) fn broken(error: &hyper::Error) -> Trouble {
     if is_alert(error) {
         // With TLS 1.3 it judges our certificate after we have begun to write.
         let detail = "The receiver refused the TLS session; it may want another certificate.";

@@ -40,7 +40,7 @@ const WRITABLE: [(&str, Field); 14] = [
     ("masked_pointers", Field::MaskedPointers),
 ];
 
-const OUTPUT_ONLY: [&str; 8] = [
+const OUTPUT_ONLY: [&str; 9] = [
     "id",
     "organization_id",
     "state",
@@ -49,6 +49,7 @@ const OUTPUT_ONLY: [&str; 8] = [
     "update_time",
     "etag",
     "circuit",
+    "ownership",
 ];
 
 impl Field {

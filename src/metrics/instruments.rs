@@ -13,6 +13,7 @@ use super::{
 };
 use crate::domain::attempt::AttemptResult;
 use crate::domain::operational_event::OperationalType;
+use crate::domain::ownership::CheckResult;
 
 /// Seconds: half a millisecond, which a local commit takes, to a minute, beyond which
 /// an attempt cannot last.
@@ -87,6 +88,7 @@ pub(super) fn observe(meter: &Meter, values: &Arc<Values>) {
     observe_publishing(meter, values);
     observe_deliveries(meter, values);
     observe_circuits(meter, values);
+    observe_checks(meter, values);
     observe_operations(meter, values);
     observe_purges(meter, values);
     observe_audit(meter, values);
@@ -186,6 +188,20 @@ fn observe_circuits(meter: &Meter, values: &Arc<Values>) {
         .with_description("Changes of receivers' circuits, by what became of them")
         .with_callback(move |observer| {
             for (value, labels) in shared.circuit_changes.iter().zip(&labels) {
+                observer.observe(value.load(Ordering::Relaxed), labels);
+            }
+        })
+        .build();
+}
+
+fn observe_checks(meter: &Meter, values: &Arc<Values>) {
+    let shared = Arc::clone(values);
+    let labels = CheckResult::ALL.map(|result| [label("result", result.as_str())]);
+    meter
+        .u64_observable_counter("hookward_ownership_checks_total")
+        .with_description("Endpoints asked whether they want events, by what they answered")
+        .with_callback(move |observer| {
+            for (value, labels) in shared.ownership_checks.iter().zip(&labels) {
                 observer.observe(value.load(Ordering::Relaxed), labels);
             }
         })
@@ -295,7 +311,7 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
     #[expect(clippy::cast_precision_loss, reason = "for people; exact up to 2^53")]
     let plain = |value: u64| value as f64;
     let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
-    let levels: [Level; 9] = [
+    let levels: [Level; 10] = [
         ("hookward_deliveries_queued", "Deliveries that wait in memory", plain, |values| {
             &values.queued
         }),
@@ -309,6 +325,12 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
         ("hookward_circuits_open", "Receivers that are left alone for a while", plain, |values| {
             &values.circuits_open
         }),
+        (
+            "hookward_endpoints_unproven",
+            "Endpoints that must consent before they get anything, and have not",
+            plain,
+            |values| &values.endpoints_unproven,
+        ),
         (
             "hookward_due_oldest_age_seconds",
             "Time that the oldest due delivery has been waiting to be claimed",

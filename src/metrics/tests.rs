@@ -29,6 +29,10 @@ fn busy() -> Metrics {
     metrics.circuit_changed(CircuitChange::Reopened);
     metrics.circuit_changed(CircuitChange::Reopened);
     metrics.circuits_open(12);
+    metrics.ownership_check(CheckResult::Proven);
+    metrics.ownership_check(CheckResult::Refused);
+    metrics.ownership_check(CheckResult::Refused);
+    metrics.endpoints_unproven(13);
     metrics.subscription_disabled(Disabled::Failing);
     metrics.operational_event(OperationalType::DeliveryDead);
     metrics.operational_event(OperationalType::DeliveryDead);
@@ -91,6 +95,11 @@ fn the_page_says_what_was_counted() {
         ("hookward_circuit_changes_total{change=\"reopened\"}", 2.0),
         ("hookward_circuit_changes_total{change=\"closed\"}", 0.0),
         ("hookward_circuits_open", 12.0),
+        ("hookward_ownership_checks_total{result=\"proven\"}", 1.0),
+        ("hookward_ownership_checks_total{result=\"refused\"}", 2.0),
+        ("hookward_ownership_checks_total{result=\"no_answer\"}", 0.0),
+        ("hookward_ownership_checks_total{result=\"not_sent\"}", 0.0),
+        ("hookward_endpoints_unproven", 13.0),
         ("hookward_subscriptions_disabled_total{reason=\"failing\"}", 1.0),
         ("hookward_subscriptions_disabled_total{reason=\"gone\"}", 0.0),
         ("hookward_operational_events_total{type=\"hookward.delivery.dead\"}", 2.0),
@@ -130,7 +139,7 @@ fn the_page_says_what_was_counted() {
 fn counters_are_on_the_page_before_they_count() {
     let page = Metrics::new().render();
     let counters = page.lines().filter(|line| line.ends_with(" counter")).count();
-    assert_eq!(counters, 20, "{page}");
+    assert_eq!(counters, 21, "{page}");
     assert_eq!(value(&page, "hookward_events_accepted_total"), Some(0.0));
 }
 

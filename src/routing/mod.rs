@@ -89,6 +89,7 @@ impl Routing {
             table.apply(changes.version, routes);
             self.inner.metrics.routing_reload(count);
             self.inner.metrics.subscriptions(table.len());
+            self.inner.metrics.endpoints_unproven(table.unproven().len());
         }
         *self.inner.looked.lock().unwrap_or_else(PoisonError::into_inner) = began;
         Ok(())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::domain::delivery::DeadReason;
 use crate::domain::endpoint_url::EndpointUrl;
 use crate::domain::id::{AccountId, SubscriptionKey};
+use crate::domain::ownership::{Fingerprint, OwnershipRecord, OwnershipRule, OwnershipState};
 use crate::domain::pattern::EventPattern;
 use crate::domain::profile::{Profile, Profiles};
 use crate::domain::signature::SigningKey;
@@ -30,6 +31,12 @@ pub struct Route {
     /// Oldest first.
     keys: Vec<(SigningKey, Option<Timestamp>)>,
     plain: Vec<SigningKey>,
+    /// What its endpoint must have consented to; `None` where its profile does not ask.
+    asks: Option<Fingerprint>,
+    /// What is known of the endpoint, perhaps under another URL.
+    known: Option<OwnershipRecord>,
+    /// Whether it must consent and has not.
+    unproven: bool,
 }
 
 /// Whether deliveries of a subscription may be attempted.
@@ -69,11 +76,18 @@ impl Route {
             secret.secret.as_deref().and_then(key).map(|key| (key, secret.expire_time))
         };
         let keys: Vec<_> = routed.secrets.iter().filter_map(key).collect();
+        let rule = profile.as_ref().and_then(|profile| profile.ownership());
+        let asks = rule.map(|rule| rule.fingerprint(&spec.url));
+        let state = |asked| about(routed.ownership.as_ref(), asked).map(|record| record.state);
+        let unproven = asks.is_some_and(|asked| state(asked) != Some(OwnershipState::Proven));
         Route {
             patterns: spec.event_patterns.iter().filter_map(parse).collect(),
             target: target(&routed.subscription).map(Arc::new),
             plain: keys.iter().map(|(key, _)| key.clone()).collect(),
             keys,
+            asks,
+            unproven,
+            known: routed.ownership,
             profile,
             deleted: routed.deleted,
             locked,
@@ -97,11 +111,50 @@ impl Route {
             {
                 Standing::Held
             }
+            SubscriptionState::Active if self.unproven => Standing::Held,
             SubscriptionState::Active => Standing::Sendable,
             SubscriptionState::Paused => Standing::Held,
             SubscriptionState::Inactive => Standing::Over(None),
             SubscriptionState::Disabled => Standing::Over(Some(DeadReason::SubscriptionDisabled)),
         }
+    }
+
+    /// Whether its endpoint must consent before it gets anything, and has not.
+    #[must_use]
+    pub fn is_unproven(&self) -> bool {
+        self.unproven
+    }
+
+    /// What is known of its endpoint about this question; `None` when it has not been asked
+    /// that.
+    #[must_use]
+    pub fn known_of(&self, asked: Fingerprint) -> Option<&OwnershipRecord> {
+        about(self.known.as_ref(), asked)
+    }
+
+    /// What its endpoint may be asked now, if it has not consented: while the subscription
+    /// is active and can be used here, and as long as there is a next time.
+    #[must_use]
+    pub fn to_ask(&self) -> Option<Fingerprint> {
+        let active = self.subscription.state == SubscriptionState::Active && !self.locked;
+        let callable = active && self.target.is_some() && self.unproven;
+        let asked = self.asks.filter(|_| callable)?;
+        let pending = |record: &OwnershipRecord| record.state == OwnershipState::Pending;
+        self.known_of(asked).is_none_or(pending).then_some(asked)
+    }
+
+    /// How its endpoint is asked, and where it is; `None` where it cannot be.
+    #[must_use]
+    pub fn question(&self) -> Option<(&Profile, &OwnershipRule, &Arc<egress::Target>)> {
+        let profile = self.profile.as_deref()?;
+        Some((profile, profile.ownership()?, self.target.as_ref()?))
+    }
+
+    /// Whether [`Route::to_ask`] is due.
+    #[must_use]
+    pub fn is_due_to_ask(&self, now: Timestamp) -> bool {
+        let due = |record: &OwnershipRecord| record.due_time <= now;
+        self.to_ask().is_some_and(|asked| self.known_of(asked).is_none_or(due))
     }
 
     /// Whether it wants the events of this account.
@@ -126,6 +179,11 @@ impl Route {
         };
         Cow::Owned(self.keys.iter().filter(live).take(count).map(|(key, _)| key.clone()).collect())
     }
+}
+
+/// The record, if it is about this question.
+fn about(record: Option<&OwnershipRecord>, asked: Fingerprint) -> Option<&OwnershipRecord> {
+    record.filter(|record| record.asked == asked)
 }
 
 fn target(subscription: &Subscription) -> Option<egress::Target> {

@@ -13,6 +13,8 @@ use crate::domain::pattern::PatternIndex;
 pub struct Table {
     version: i64,
     routes: HashMap<SubscriptionKey, Arc<Route>>,
+    /// Those whose endpoints must consent and have not.
+    unproven: BTreeMap<SubscriptionKey, Arc<Route>>,
     organizations: HashMap<OrganizationId, Organization>,
 }
 
@@ -46,6 +48,12 @@ impl Table {
     #[must_use]
     pub fn route(&self, key: SubscriptionKey) -> Option<Arc<Route>> {
         self.routes.get(&key).cloned()
+    }
+
+    /// The subscriptions whose endpoints must consent before they get anything, and have not.
+    #[must_use]
+    pub fn unproven(&self) -> impl ExactSizeIterator<Item = &Arc<Route>> {
+        self.unproven.values()
     }
 
     /// The subscriptions that an event goes to, by ascending key: those of its
@@ -87,11 +95,15 @@ impl Table {
             let organization =
                 self.organizations.entry(name.clone()).or_insert_with(Organization::empty);
             touched.insert(name);
+            self.unproven.remove(&key);
             if route.deleted {
                 self.routes.remove(&key);
                 organization.members.remove(&key);
             } else {
                 let route = Arc::new(route);
+                if route.is_unproven() {
+                    self.unproven.insert(key, Arc::clone(&route));
+                }
                 self.routes.insert(key, Arc::clone(&route));
                 organization.members.insert(key, route);
             }

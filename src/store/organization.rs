@@ -52,6 +52,9 @@ const END_CERTIFICATES: &str = "
 const END_SECRETS: &str = "
     DELETE FROM signing_secret WHERE subscription_key IN (
         SELECT key FROM subscription WHERE organization_id = $1)";
+const END_CONSENTS: &str = "
+    DELETE FROM ownership WHERE subscription_key IN (
+        SELECT key FROM subscription WHERE organization_id = $1)";
 const END_STREAKS: &str = "
     DELETE FROM failure_streak WHERE subscription_key IN (
         SELECT key FROM subscription WHERE organization_id = $1)";
@@ -134,6 +137,7 @@ impl Store {
         let one = |sql| self.statement(sql, vec![name.clone()]);
         transaction.execute_raw(one(END_SECRETS)).await?;
         transaction.execute_raw(one(END_CERTIFICATES)).await?;
+        transaction.execute_raw(one(END_CONSENTS)).await?;
         transaction.execute_raw(one(END_STREAKS)).await?;
         transaction.execute_raw(one(END_NOTICES)).await?;
         self.destroy_keys(&transaction, organization, tick).await?;
@@ -195,7 +199,8 @@ impl Store {
         let transaction = self.begin().await?;
         let tick = self.raise(&transaction).await?;
         let one = |sql| self.statement(sql, vec![name.clone()]);
-        // Requests that were under way may have failed.
+        // Requests and questions that were under way may have left something.
+        transaction.execute_raw(one(END_CONSENTS)).await?;
         transaction.execute_raw(one(END_STREAKS)).await?;
         let values = vec![name.clone(), tick.version.into()];
         transaction.execute_raw(self.statement(FORGET_NAME, values)).await?;

@@ -1,10 +1,13 @@
 //! What the routing tables of all replicas are made from.
 
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+};
 
 use super::engine::column;
-use super::entity::{signing_secret, subscription};
+use super::entity::{ownership, signing_secret, subscription};
 use super::{Store, StoreError, row};
+use crate::domain::ownership::OwnershipRecord;
 use crate::domain::subscription::{SigningSecret, Subscription};
 
 /// A subscription as the routing table needs it.
@@ -14,6 +17,8 @@ pub struct Routed {
     pub subscription: Subscription,
     /// Its secrets, oldest first, ended ones and those that cannot be decrypted included.
     pub secrets: Vec<SigningSecret>,
+    /// What is known of its endpoint; `None` when it has not been asked.
+    pub ownership: Option<OwnershipRecord>,
     /// It is gone: take it out.
     pub deleted: bool,
 }
@@ -59,13 +64,17 @@ impl Store {
         if version == 0 {
             wanted = wanted.filter(subscription::Column::Deleted.eq(false));
         }
-        let rows = wanted.all(self.read()).await?;
+        let mut rows = wanted.all(self.read()).await?;
+        if version != 0 {
+            rows.extend(self.asked_since(version).await?);
+        }
         let mut changed = Vec::with_capacity(rows.len());
         for chunk in rows.chunks(500) {
             let subscriptions = self.whole(self.read(), chunk.to_vec()).await?;
-            let keys = chunk.iter().map(|row| row.key);
+            let keys = || chunk.iter().map(|row| row.key);
+            let mut ownership = self.ownership_of(keys().collect()).await?;
             let mut secrets = signing_secret::Entity::find()
-                .filter(signing_secret::Column::SubscriptionKey.is_in(keys))
+                .filter(signing_secret::Column::SubscriptionKey.is_in(keys()))
                 .order_by_asc(signing_secret::Column::Key)
                 .all(self.read())
                 .await?;
@@ -76,9 +85,25 @@ impl Store {
                 let own = secrets.extract_if(.., |secret| secret.subscription_key == found.key);
                 let secret = |found| row::secret(vault, &subscription.organization, found);
                 let secrets = own.map(secret).collect::<Result<_, _>>()?;
-                changed.push(Routed { secrets, deleted: found.deleted, subscription });
+                let ownership = ownership.remove(&found.key);
+                let deleted = found.deleted;
+                changed.push(Routed { subscription, secrets, ownership, deleted });
             }
         }
         Ok(RoutingChanges { version: now, changed })
+    }
+
+    /// The subscriptions that have not changed after `version`, but what is known of their
+    /// endpoints has. One that changes between the two queries is found by the next look:
+    /// its version is later than that of the clock, which was read before.
+    async fn asked_since(&self, version: i64) -> Result<Vec<subscription::Model>, StoreError> {
+        let asked = ownership::Entity::find()
+            .select_only()
+            .column(ownership::Column::SubscriptionKey)
+            .filter(ownership::Column::RoutingVersion.gt(version));
+        let select = subscription::Entity::find()
+            .filter(subscription::Column::RoutingVersion.lte(version))
+            .filter(subscription::Column::Key.in_subquery(asked.into_query()));
+        Ok(select.all(self.read()).await?)
     }
 }

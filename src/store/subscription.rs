@@ -68,9 +68,13 @@ pub struct SubscriptionFilter {
 pub enum Change {
     /// Leave it: no new version.
     Keep,
+    /// Leave it, and have its endpoint asked anew: no new version either.
+    Ask,
     /// Store this state of it. Key, organization, account and times are not taken
     /// from here.
     Write(Box<Subscription>),
+    /// The same, and have its endpoint asked anew.
+    WriteAndAsk(Box<Subscription>),
 }
 
 /// What the server switches a subscription off for.
@@ -266,12 +270,26 @@ impl Store {
         let tick = self.raise(&transaction).await?;
         let current = self.live(&transaction, organization, key).await?;
         check_etag(&current, etag)?;
-        let changed = match change(current.clone()).map_err(ChangeError::Refused)? {
+        let change = change(current.clone()).map_err(ChangeError::Refused)?;
+        let asks = matches!(change, Change::Ask | Change::WriteAndAsk(_));
+        if asks {
+            self.ask_anew(&transaction, current.key, tick).await?;
+        }
+        let mut entry = entry.clone();
+        let changed = match change {
             Change::Keep => return Ok(Changed::Kept(current)),
-            Change::Write(changed) => *changed,
+            Change::Ask => {
+                entry.changed_fields.clear();
+                current
+            }
+            Change::Write(changed) | Change::WriteAndAsk(changed) => {
+                self.write_change(&transaction, current, *changed, tick).await?
+            }
         };
-        let changed = self.write_change(&transaction, current, changed, tick).await?;
-        self.audit(&transaction, entry).await?;
+        if asks {
+            entry.changed_fields.push("ownership".to_owned());
+        }
+        self.audit(&transaction, &entry).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         Ok(Changed::Written(changed))
     }
@@ -387,6 +405,7 @@ impl Store {
                    WHERE key = $4";
         let values = vec![true.into(), tick.version.into(), tick.now.0.into(), key.0.into()];
         transaction.execute_raw(self.statement(sql, values)).await?;
+        self.forget_ownership(&transaction, current.key).await?;
         self.audit(&transaction, entry).await?;
         transaction.commit().await?;
         Ok(())

@@ -11,6 +11,7 @@ pub(crate) mod canary;
 pub(crate) mod client;
 pub(crate) mod collector;
 pub(crate) mod connect_proxy;
+pub(crate) mod consent;
 pub(crate) mod engine;
 pub(crate) mod eventually;
 pub(crate) mod hostile;

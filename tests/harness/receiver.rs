@@ -90,6 +90,15 @@ impl Receiver {
         Receiver::start(script(answers), "127.0.0.1:0", Some(tls)).await
     }
 
+    /// The same as [`Receiver::deciding`] over TLS, with such a certificate.
+    pub(crate) async fn secure_deciding(
+        certificate: Certificate,
+        decide: impl Fn(usize, &Received) -> Answer + Send + Sync + 'static,
+    ) -> Receiver {
+        let tls = TlsAcceptor::from(AUTHORITY.server(certificate));
+        Receiver::start(Box::new(decide), "127.0.0.1:0", Some(tls)).await
+    }
+
     /// The same, with TLS as it is set up.
     pub(crate) async fn over_tls(config: Arc<ServerConfig>) -> Receiver {
         let tls = TlsAcceptor::from(config);

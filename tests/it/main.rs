@@ -41,6 +41,8 @@ mod noisy_neighbours;
 mod operational_events;
 mod organizations;
 mod overload;
+mod ownership;
+mod ownership_checks;
 mod paging;
 mod patient_data;
 mod pause;

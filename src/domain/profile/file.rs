@@ -31,6 +31,7 @@ pub(super) struct ProfileFile {
     #[serde(default)]
     pub(super) patterns: PatternsTable,
     pub(super) ping: Option<PingTable>,
+    pub(super) ownership: Option<OwnershipTable>,
 }
 
 #[derive(Default, Deserialize)]
@@ -154,6 +155,20 @@ pub(super) struct PatternsTable {
 pub(super) struct PingTable {
     pub(super) event_type: String,
     pub(super) payload: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OwnershipTable {
+    pub(super) kind: OwnershipName,
+    pub(super) origin: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OwnershipName {
+    Handshake,
+    Challenge,
 }
 
 fn default_user_agent() -> String {

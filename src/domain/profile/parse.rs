@@ -23,6 +23,8 @@ use super::file::BodyName;
 use super::file::BodyTable;
 use super::file::ClassName;
 use super::file::MessageName;
+use super::file::OwnershipName;
+use super::file::OwnershipTable;
 use super::file::PingTable;
 use super::file::ProfileFile;
 use super::file::SecretTable;
@@ -31,6 +33,9 @@ use super::file::SourceName;
 use super::file::StatusesValue;
 use super::file::SuccessTable;
 use crate::domain::json_object;
+use crate::domain::operational_event::is_operational;
+use crate::domain::ownership::OwnershipRule;
+use crate::domain::ownership::REQUEST_ORIGIN;
 use crate::domain::secret::SecretRule;
 use crate::domain::signature::SignatureFormat;
 use crate::domain::signature::SignatureRule;
@@ -101,7 +106,8 @@ fn prepare(file: ProfileFile) -> Result<Profile, Wrong> {
         let why = "\"standard\" signs the delivery's id and time: name both in delivery_headers";
         return wrong("signature.message", why);
     }
-    let fixed_headers = fixed_headers(&file.headers)?;
+    let ownership = file.ownership.as_ref().map(ownership).transpose()?;
+    let fixed_headers = fixed_headers(&file.headers, ownership.as_ref())?;
     let reserved = reserved(
         signature.iter().map(|rule| &rule.header).chain(&id_header).chain(&timestamp_header),
         &fixed_headers,
@@ -123,6 +129,7 @@ fn prepare(file: ProfileFile) -> Result<Profile, Wrong> {
         service_patterns: file.patterns.service,
         operational_events: file.patterns.operational,
         ping,
+        ownership,
     })
 }
 
@@ -277,6 +284,9 @@ fn ping(table: PingTable, body: &BodyRule) -> Result<Ping, Wrong> {
     if table.event_type.is_empty() {
         return wrong("ping.event_type", "must not be empty");
     }
+    if is_operational(&table.event_type) {
+        return wrong("ping.event_type", "must not begin with hookward., as the server's own do");
+    }
     match &table.payload {
         None if body.absent_payload == AbsentPayload::Refuse => {
             return wrong("ping.payload", "is needed: body.absent_payload is \"refuse\"");
@@ -294,10 +304,29 @@ fn ping(table: PingTable, body: &BodyRule) -> Result<Ping, Wrong> {
     Ok(Ping { event_type: table.event_type, payload: table.payload.map(Bytes::from) })
 }
 
+fn ownership(table: &OwnershipTable) -> Result<OwnershipRule, Wrong> {
+    match (table.kind, table.origin.as_deref()) {
+        (OwnershipName::Handshake, Some(origin)) => OwnershipRule::handshake(origin)
+            .ok_or_else(|| Wrong("ownership.origin".to_owned(), "must be a DNS name".to_owned())),
+        (OwnershipName::Handshake, None) => {
+            wrong("ownership.origin", "is needed: the handshake says who asks")
+        }
+        (OwnershipName::Challenge, None) => Ok(OwnershipRule::Challenge),
+        (OwnershipName::Challenge, Some(_)) => {
+            wrong("ownership.origin", "is for kind \"handshake\"")
+        }
+    }
+}
+
+/// Those of the file, and the origin that an endpoint has consented to.
 fn fixed_headers(
     table: &BTreeMap<String, toml::Value>,
+    ownership: Option<&OwnershipRule>,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, Wrong> {
-    let mut headers = Vec::with_capacity(table.len());
+    let mut headers = Vec::with_capacity(table.len() + 1);
+    if let Some(OwnershipRule::Handshake { origin }) = ownership {
+        headers.push((HeaderName::from_static(REQUEST_ORIGIN), origin.clone()));
+    }
     for (name, text) in table {
         let key = format!("headers.{name}");
         // Not read as text by serde, whose refusal would show the value.

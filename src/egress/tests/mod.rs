@@ -5,6 +5,7 @@ mod answers;
 mod certificates;
 mod connections;
 mod hostile;
+mod inquiries;
 mod proxies;
 mod rebinding;
 mod receiver;

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Method;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
 use crate::domain::attempt::Failure;
+use crate::domain::attempt::Fault;
 use crate::domain::attempt::Outcome;
 use crate::egress::Egress;
+use crate::egress::Inquiry;
 use crate::egress::Sent;
 use crate::egress::Settings;
 
@@ -149,6 +153,7 @@ async fn the_proxys_faults_are_not_the_receivers() {
         let wait = not_asked(&sent).expect("nobody was asked");
         assert_eq!(wait, Duration::from_secs(5), "{}", String::from_utf8_lossy(answer));
         assert!(!sent.detail.is_empty());
+        assert_eq!(sent.fault, Fault::Ours);
     }
     let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let mut settings = loopback();
@@ -157,6 +162,15 @@ async fn the_proxys_faults_are_not_the_receivers() {
     let egress = Egress::new(settings).expect("a room");
     let sent = egress.send(request(&receiver.target(), PLENTY)).await;
     assert!(not_asked(&sent).is_some(), "{sent:?}");
+    let question = Inquiry {
+        target: receiver.target(),
+        method: Method::OPTIONS,
+        headers: Vec::new(),
+        body: Bytes::new(),
+        timeout: PLENTY,
+    };
+    let reply = egress.inquire(question).await;
+    assert!(matches!(reply.outcome, Outcome::NotAsked { .. }), "{reply:?}");
     assert_eq!(receiver.connections(), 0);
 }
 

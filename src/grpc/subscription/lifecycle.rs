@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::key_of;
-use super::message::current_message;
+use super::message::{current_message, is_unproven};
 use crate::domain::id::OrganizationId;
 use crate::domain::lifecycle::Transition;
 use crate::domain::subscription::Subscription;
@@ -22,12 +22,15 @@ pub(super) async fn apply(
     let key = key_of(context, id)?;
     let change = |current: Subscription| {
         let state = transition.apply(current.state)?;
+        let unproven = is_unproven(context, &current);
+        let asks = unproven.is_some_and(|unproven| transition.asks_anew(current.state, unproven));
         if state == current.state {
-            return Ok(Change::Keep);
+            return Ok(if asks { Change::Ask } else { Change::Keep });
         }
         // Only a disabled one has a reason.
         let state_reason = String::new();
-        Ok(Change::Write(Box::new(Subscription { state, state_reason, ..current })))
+        let changed = Box::new(Subscription { state, state_reason, ..current });
+        Ok(if asks { Change::WriteAndAsk(changed) } else { Change::Write(changed) })
     };
     let (store, entry) = (&context.store, trail.entry(["state"]));
     let changed = store.change_subscription(organization, key, None, &entry, change).await;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::domain::headers::hidden;
 use crate::domain::id::{AccountId, IdCodec};
+use crate::domain::ownership::{Fingerprint, OwnershipRecord, OwnershipState};
 use crate::domain::page::etag;
 use crate::domain::payload_mode::PayloadModeKind;
 use crate::domain::profile::Profile;
@@ -15,12 +16,58 @@ use crate::domain::subscription::{
 use crate::grpc::{Context, pb, time};
 use crate::permits::{CircuitState, Circuits, Endpoint};
 
-/// A subscription as stored, and how this replica gets on with its receiver.
+/// A subscription as stored, how this replica gets on with its receiver, and whether that
+/// wants events.
 pub(super) fn current_message(context: &Context, subscription: &Subscription) -> pb::Subscription {
     let circuit = |circuits| circuit_message(context, circuits, subscription);
+    let ownership = |asked| ownership_message(known_of(context, subscription, asked).as_ref());
     pb::Subscription {
         circuit: context.circuits.as_ref().map(circuit),
+        ownership: asks(context, subscription).map(ownership),
         ..subscription_message(context.store.ids(), subscription)
+    }
+}
+
+/// Whether the endpoint has yet to consent; `None` where it need not.
+pub(super) fn is_unproven(context: &Context, subscription: &Subscription) -> Option<bool> {
+    let asked = asks(context, subscription)?;
+    let known = known_of(context, subscription, asked);
+    Some(known.is_none_or(|known| known.state != OwnershipState::Proven))
+}
+
+/// What the endpoint must consent to, with the URL that is stored now.
+fn asks(context: &Context, subscription: &Subscription) -> Option<Fingerprint> {
+    let profile = context.profiles.get(&subscription.spec.profile)?;
+    Some(profile.ownership()?.fingerprint(&subscription.spec.url))
+}
+
+/// What this replica knows of that, from a moment ago.
+fn known_of(
+    context: &Context,
+    subscription: &Subscription,
+    asked: Fingerprint,
+) -> Option<OwnershipRecord> {
+    let route = context.routing.route(subscription.key)?;
+    route.known_of(asked).cloned()
+}
+
+fn ownership_message(known: Option<&OwnershipRecord>) -> pb::Ownership {
+    let Some(known) = known else {
+        let state = pb::ownership::State::Pending.into();
+        return pb::Ownership { state, ..pb::Ownership::default() };
+    };
+    let (state, next) = match known.state {
+        OwnershipState::Pending => (pb::ownership::State::Pending, Some(known.due_time)),
+        OwnershipState::Proven => (pb::ownership::State::Proven, None),
+        OwnershipState::Failed => (pb::ownership::State::Failed, None),
+    };
+    pb::Ownership {
+        state: state.into(),
+        reason: known.reason.clone(),
+        check_time: known.check_time.map(time::to_timestamp),
+        // 0: at once.
+        next_check_time: next.filter(|next| 0 < next.0).map(time::to_timestamp),
+        failed_checks: known.failures,
     }
 }
 
@@ -137,6 +184,34 @@ pub(super) fn signs(profile: Option<&Profile>, signing_enabled: bool, older: usi
 mod tests {
     use super::*;
     use crate::domain::profile::Profiles;
+    use crate::domain::timestamp::Timestamp;
+
+    #[test]
+    fn an_endpoint_is_pending_until_more_is_known_of_it() {
+        let (none, time) = (ownership_message(None), Timestamp(1_000_000));
+        assert_eq!(none.state(), pb::ownership::State::Pending);
+        let record = |state| OwnershipRecord {
+            asked: Fingerprint([7; 32]),
+            state,
+            failures: 2,
+            reason: "why".to_owned(),
+            check_time: Some(time),
+            due_time: time,
+        };
+        for (state, shown, next) in [
+            (OwnershipState::Pending, pb::ownership::State::Pending, Some(1)),
+            (OwnershipState::Proven, pb::ownership::State::Proven, None),
+            (OwnershipState::Failed, pb::ownership::State::Failed, None),
+        ] {
+            let message = ownership_message(Some(&record(state)));
+            assert_eq!(message.state(), shown);
+            assert_eq!(message.next_check_time.map(|time| time.seconds), next, "{state:?}");
+            assert_eq!(message.check_time.map(|time| time.seconds), Some(1));
+            assert_eq!((message.reason.as_str(), message.failed_checks), ("why", 2));
+        }
+        let at_once = OwnershipRecord { due_time: Timestamp(0), ..record(OwnershipState::Pending) };
+        assert_eq!(ownership_message(Some(&at_once)).next_check_time, None);
+    }
 
     #[test]
     fn the_oldest_secret_signs_alone_unless_the_profile_sends_several_signatures() {

@@ -3,6 +3,7 @@
 use tonic::{Request, Status};
 
 use super::find;
+use super::message::is_unproven;
 use crate::domain::event::{NewEvent, Payload};
 use crate::domain::event_rules::{EventInput, PAYLOAD_BYTES_CEILING};
 use crate::domain::id::{AccountId, DeliveryKey};
@@ -26,6 +27,10 @@ pub(super) async fn ping(
     let inactive = || status::precondition(object, "WRONG_STATE", "the subscription is not active");
     if subscription.state != SubscriptionState::Active {
         return Err(inactive());
+    }
+    if is_unproven(context, &subscription) == Some(true) {
+        let why = "the endpoint has not consented yet, and gets nothing: see ownership";
+        return Err(status::precondition(object, "OWNERSHIP_UNPROVEN", why));
     }
     let profile = context.profiles.get(&subscription.spec.profile);
     let ping = profile.and_then(|profile| profile.ping()).ok_or_else(|| {

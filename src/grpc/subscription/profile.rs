@@ -1,5 +1,6 @@
 //! Wire profiles as callers see them, and as the rules of subscriptions see them.
 
+use crate::domain::ownership::OwnershipRule;
 use crate::domain::profile::{BUILT_IN_NAMES, Profile, Profiles, Statuses};
 use crate::domain::subscription_rules::ProfileRules;
 use crate::grpc::pb;
@@ -16,6 +17,7 @@ pub(super) fn message(profile: &Profile) -> pb::Profile {
         success_statuses: success_statuses(profile),
         ping_supported: profile.ping().is_some(),
         id_only_supported: profile.sends_ids_only(),
+        ownership: profile.ownership().map_or("", OwnershipRule::as_str).to_owned(),
     }
 }
 
@@ -90,6 +92,7 @@ mod tests {
             assert!(profile.built_in && !profile.description.is_empty(), "{}", profile.name);
             assert!(profile.content_type.contains("json"), "{}", profile.name);
             assert!(!profile.success_statuses.is_empty(), "{}", profile.name);
+            assert!(profile.ownership.is_empty(), "{} asks nobody", profile.name);
         }
         let standard = shown.iter().find(|profile| profile.name == "standard").expect("there");
         assert_eq!(standard.signature_header, "webhook-signature");

@@ -172,9 +172,13 @@ async fn what_was_left_as_it_was_says_so(store: Store) {
     store.change_subscription(&acme(), key, None, &fields, keep).await.expect("keeps");
     let pause = |one| Ok::<_, Infallible>(Change::Write(Box::new(paused(one))));
     store.change_subscription(&acme(), key, None, &fields, pause).await.expect("pauses");
+    let ask = |_| Ok::<_, Infallible>(Change::Ask);
+    store.change_subscription(&acme(), key, None, &fields, ask).await.expect("asks");
+    let ask = |one| Ok::<_, Infallible>(Change::WriteAndAsk(Box::new(one)));
+    store.change_subscription(&acme(), key, None, &fields, ask).await.expect("asks and writes");
     let listed = newest_first(store, &of(acme())).await;
-    let changed: Vec<_> = listed.iter().map(|one| &one.entry.changed_fields[..]).collect();
-    assert_eq!(changed, [&["state".to_owned()][..], &[], &[]]);
+    let changed: Vec<_> = listed.iter().map(|one| one.entry.changed_fields.join(" ")).collect();
+    assert_eq!(changed, ["state ownership", "ownership", "state", "", ""]);
     assert_eq!(misfit(store).await, None);
 }
 

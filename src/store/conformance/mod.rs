@@ -14,6 +14,7 @@ mod lists;
 mod opening;
 mod operational_events;
 mod organizations;
+mod ownership;
 #[path = "../../../tests/harness/postgres.rs"]
 mod postgres;
 mod purges;

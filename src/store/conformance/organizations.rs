@@ -12,6 +12,7 @@ use crate::domain::delivery::DeadReason;
 use crate::domain::failure_streak::Mark;
 use crate::domain::id::{ApiKeyId, DeliveryKey, OrganizationId, SubscriptionKey};
 use crate::domain::operational_event::Audience;
+use crate::domain::ownership::OwnershipRule;
 use crate::domain::principal::Organizations;
 use crate::domain::retention::Kept;
 use crate::domain::scope::Scopes;
@@ -99,6 +100,10 @@ async fn furnish(world: &World, organization: &OrganizationId) -> SubscriptionKe
         world.store.create_subscription(new, Some(request("r", 1)), &entry(), |_| Vec::new()).await;
     let Answer::Now(made) = made.expect("creates") else { panic!("it is new") };
     let version = made.subscription.version;
+    let asked = OwnershipRule::Challenge.fingerprint("https://example.com/hook");
+    let second = Duration::from_secs(1);
+    let claim = world.store.claim_ownership(world.fence, subscription, asked, second).await;
+    claim.expect("claims").expect("nobody has asked");
     let week = Kept { payload: Some(Duration::from_hours(24)), metadata: None };
     world.store.set_retention(Some(organization), week, &entry()).await.expect("sets");
     let to = |draft: Draft| Draft { organization: organization.clone(), ..draft };
@@ -148,6 +153,7 @@ async fn rows(world: &World, organization: &str) -> Vec<(&'static str, i64)> {
         ("event_key", own),
         ("failure_streak", of_own),
         ("operational_event", own),
+        ("ownership", of_own),
         ("request_log", own),
         ("retention", own),
         ("retention_visit", own),

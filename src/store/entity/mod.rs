@@ -7,6 +7,7 @@ pub(super) mod attempt;
 pub(super) mod due;
 pub(super) mod event;
 pub(super) mod event_key;
+pub(super) mod ownership;
 pub(super) mod replica;
 pub(super) mod request_log;
 pub(super) mod setting;

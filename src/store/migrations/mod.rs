@@ -21,6 +21,7 @@ impl MigratorTrait for Migrations {
             Box::new(M0006),
             Box::new(M0007),
             Box::new(M0008),
+            Box::new(M0009),
         ]
     }
 }
@@ -188,6 +189,27 @@ impl MigrationTrait for M0008 {
         let sql = match connection.get_database_backend() {
             DbBackend::Postgres => include_str!("postgres_0008.sql"),
             _ => include_str!("sqlite_0008.sql"),
+        };
+        connection.execute_unprepared(sql).await.map(drop)
+    }
+}
+
+/// Endpoints that must consent before the first event.
+struct M0009;
+
+impl MigrationName for M0009 {
+    fn name(&self) -> &'static str {
+        "m0009_ownership"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0009 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => include_str!("postgres_0009.sql"),
+            _ => include_str!("sqlite_0009.sql"),
         };
         connection.execute_unprepared(sql).await.map(drop)
     }

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod event;
+mod ownership;
 mod subscription;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ pub(super) use self::attempt::{AttemptRow, attempt, attempt_place, attempt_row};
 pub(super) use self::event::{
     EventColumns, PAYLOAD_NONE, StoredEvent, event, seal_details, subject_digest, unpack,
 };
+pub(super) use self::ownership::ownership;
 pub(super) use self::subscription::{
     secret, secret_place, subscription, subscription_model, tls, tls_place,
 };

@@ -26,6 +26,7 @@ fn unknown_keys_are_refused_in_every_table() {
         ("service = true", "service = true\nsurprise = 1"),
         ("[patterns]", "[surprise]"),
         ("kind = \"text\"", "kind = \"text\", surprise = 1"),
+        ("[ping]", "[ownership]\nkind = \"challenge\"\nsurprise = 1\n[ping]"),
     ] {
         assert!(refusal(HAPIHUB, old, new).contains("surprise"), "{new}");
     }
@@ -46,6 +47,7 @@ fn values_outside_the_closed_sets_are_refused_with_the_line() {
         ("payload = \"object\"", "payload = \"list\""),
         ("statuses = \"2xx\"", "statuses = \"3xx\""),
         ("signed_by_default = true", "signed_by_default = 1"),
+        ("[ping]", "[ownership]\nkind = \"options\"\n[ping]"),
     ] {
         assert!(refusal(MEETINGLAWYERS, old, new).starts_with("line "), "{new}");
     }
@@ -93,6 +95,26 @@ fn keys_that_contradict_each_other_are_refused_by_name() {
         (AZODHA, "kind = \"payload\"", "kind = \"payload\"\nid_only = \"id\"", "body.id_only"),
         (HAPIHUB, "absent_payload = \"omit\"", "", "body.id_only"),
         (HAPIHUB, "[\"id\", \"event.id\"], ", "", "body.id_only"),
+        (STANDARD, "\"ping\"", "\"hookward.ping\"", "ping.event_type"),
+        (HAPIHUB, "[ping]", "[ownership]\nkind = \"handshake\"\n[ping]", "ownership.origin"),
+        (
+            HAPIHUB,
+            "[ping]",
+            "[ownership]\nkind = \"handshake\"\norigin = \"https://a.example\"\n[ping]",
+            "ownership.origin",
+        ),
+        (
+            HAPIHUB,
+            "[ping]",
+            "[ownership]\nkind = \"challenge\"\norigin = \"a.example\"\n[ping]",
+            "ownership.origin",
+        ),
+        (
+            HAPIHUB,
+            "[ping]",
+            "[headers]\nWebHook-Request-Origin = \"b.example\"\n[ownership]\nkind = \"handshake\"\norigin = \"a.example\"\n[ping]",
+            "headers",
+        ),
         (HAPIHUB, "[200]", "[]", "success.statuses"),
         (HAPIHUB, "[200]", "[200, 404]", "success.statuses"),
     ] {
@@ -109,4 +131,31 @@ fn a_refusal_does_not_repeat_a_headers_value() {
     assert_eq!(number, "headers.x-api-key: must be visible ASCII");
     let broken = "[headers]\nx-api-key = \"hunter2\n[body]";
     assert!(!refusal(AZODHA, "[body]", broken).contains("hunter2"));
+}
+
+/// As `CloudEvents` asks (HTTP 1.1 Web Hooks 1.0.2, section 4.1.2).
+#[test]
+fn a_handshake_fixes_the_origin_of_every_request() {
+    let table = "[headers]\nX-Version = \"2\"\n[ownership]\nkind = \"handshake\"\norigin = \"Hooks.Example\"\n[ping]";
+    let profile = Profile::parse("own.toml", &HAPIHUB.replace("[ping]", table)).expect("a profile");
+    let fixed: Vec<_> = profile
+        .fixed_headers()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.to_str().expect("ASCII")))
+        .collect();
+    assert_eq!(fixed, [("webhook-request-origin", "Hooks.Example"), ("x-version", "2")]);
+    let reserved = profile.signature_header_names();
+    assert!(reserved.iter().any(|name| name == REQUEST_ORIGIN), "no subscription may set it");
+
+    let table = "[ownership]\nkind = \"challenge\"\n[ping]";
+    let profile = Profile::parse("own.toml", &HAPIHUB.replace("[ping]", table)).expect("a profile");
+    assert_eq!(profile.ownership(), Some(&OwnershipRule::Challenge));
+    assert!(profile.fixed_headers().is_empty());
+}
+
+#[test]
+fn no_built_in_profile_asks() {
+    for text in [MEETINGLAWYERS, AZODHA, STANDARD, HAPIHUB] {
+        assert_eq!(Profile::parse("own.toml", text).expect("a profile").ownership(), None);
+    }
 }

@@ -157,7 +157,7 @@ impl Engine {
             metrics: metrics.clone(),
         };
         let purge = Purge {
-            store: self.store.for_callers(),
+            store: self.store.for_upkeep(),
             lease: self.lease.clone(),
             metrics: metrics.clone(),
         };

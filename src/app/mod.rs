@@ -28,7 +28,7 @@ use crate::egress::Egress;
 use crate::grpc;
 use crate::metrics::Metrics;
 use crate::permits::RateLimiter;
-use crate::store::{Store, StoreError};
+use crate::store::{RowSecurity, Store, StoreError};
 
 /// How long a call under way may take to end once the service stops.
 const CALLS_GRACE: Duration = Duration::from_secs(5);
@@ -92,6 +92,7 @@ impl App {
             None => None,
         };
         let store = Store::open(&settings.database).await?;
+        warn_of_missing_policies(&store);
         let mut egress = settings.egress;
         let listeners = [&grpc_listener, &admin_listener].map(|one| address(one.as_ref()));
         let servers = settings.database.target.server().into_iter().chain(settings.kubernetes_api);
@@ -115,7 +116,7 @@ impl App {
         let engine =
             Engine::start(store, Arc::clone(&profiles), egress, metrics.clone(), engine).await?;
         let draining = Arc::new(AtomicBool::new(false));
-        let (auditor, writer) = Auditor::new(engine.store.for_callers(), metrics.clone());
+        let (auditor, writer) = Auditor::new(engine.store.for_upkeep(), metrics.clone());
         let stop_auditing = CancellationToken::new();
         let limits = grpc::Limits { payload_bytes_max: settings.payload_bytes_max };
         let context = context(&engine, auditor, profiles, policy, limits);
@@ -283,6 +284,13 @@ fn readiness(engine: &Engine, draining: &Arc<AtomicBool>) -> Readiness {
         ];
         checks.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
     })
+}
+
+/// The service keeps organizations apart alone, where the database could as well.
+fn warn_of_missing_policies(store: &Store) {
+    if let RowSecurity::Off(remedy) = store.row_security() {
+        tracing::warn!(remedy, "row-level security is off");
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

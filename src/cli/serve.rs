@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::app::App;
 use crate::config::{DatabaseArguments, Role, Settings, kubernetes_api, read_database};
 use crate::metrics::Metrics;
-use crate::store::{Store, Target};
+use crate::store::{RowSecurity, Store, Target};
 use crate::telemetry::Telemetry;
 
 use super::{Failure, process_limits};
@@ -78,12 +78,16 @@ pub async fn migrate(arguments: &DatabaseArguments) -> Result<(), Failure> {
         1 => "1 migration applied".to_owned(),
         count => format!("{count} migrations applied"),
     };
+    let row_security = Store::look_at_row_security(&settings).await?;
     let what = match settings.target {
         Target::Sqlite(path) => path.display().to_string(),
         Target::Postgres(_) => "PostgreSQL".to_owned(),
     };
     let version = env!("CARGO_PKG_VERSION");
     super::say(&format!("{what} is at the schema of hookward {version}: {applied}"))?;
+    if let RowSecurity::Off(remedy) = row_security {
+        super::say(&format!("row-level security is off: {remedy}"))?;
+    }
     Ok(())
 }
 

@@ -231,6 +231,18 @@ impl IdCodec {
         read::<1>("sec_", id).map(|[block]| SecretKey(self.reveal(block)))
     }
 
+    /// An object's version, for its etag: versions count the changes of all organizations.
+    #[must_use]
+    pub fn version(&self, version: i64) -> String {
+        self.write("", &[self.hide(version)])
+    }
+
+    /// The version in such digits; `None` when they are none.
+    #[must_use]
+    pub fn parse_version(&self, digits: &str) -> Option<i64> {
+        read::<1>("", digits).map(|[block]| self.reveal(block))
+    }
+
     /// `whk_…`, without the secret.
     #[must_use]
     pub fn api_key(&self, id: ApiKeyId) -> String {

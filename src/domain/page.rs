@@ -1,9 +1,10 @@
 //! Pages of lists, and etags.
 //!
 //! A page token tells where the next page begins. It is bound to its method and to the
-//! request's other arguments, and sealed: edited tokens and tokens of other requests are
-//! refused, and positions, which are keys that tell times, cannot be read from it. It
-//! carries no authority: whoever presents it is checked like anyone else.
+//! request's other arguments, its organization among them, and sealed: edited tokens and
+//! tokens of other requests are refused, and positions, which are keys that tell times,
+//! cannot be read from it. It carries no authority: whoever presents it is checked like
+//! anyone else.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,6 +15,7 @@ use sha2::Digest;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use super::id::IdCodec;
 use super::invalid::InvalidField;
 
 const PAGE_SIZE_DEFAULT: usize = 50;
@@ -141,8 +143,8 @@ fn half_mac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
 
 /// The strong etag (RFC 9110, 8.8.3) of an object's version.
 #[must_use]
-pub fn etag(version: i64) -> String {
-    format!("\"{version}\"")
+pub fn etag(ids: &IdCodec, version: i64) -> String {
+    format!("\"{}\"", ids.version(version))
 }
 
 /// The version in an etag that a caller sends back; `None` when it is empty, which
@@ -151,21 +153,16 @@ pub fn etag(version: i64) -> String {
 /// # Errors
 ///
 /// `INVALID_ETAG` for field `etag` when it is not one that [`etag`] made.
-pub fn parse_etag(text: &str) -> Result<Option<i64>, InvalidField> {
+pub fn parse_etag(ids: &IdCodec, text: &str) -> Result<Option<i64>, InvalidField> {
     if text.is_empty() {
         return Ok(None);
     }
-    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    let version = version.and_then(|digits| digits.parse::<i64>().ok());
-    match version {
-        // "+7" and "07" parse as well.
-        Some(version) if etag(version) == text => Ok(Some(version)),
-        Some(_) | None => Err(InvalidField::new(
-            "etag",
-            "INVALID_ETAG",
-            "the etag of an answer, with its quotation marks, or nothing",
-        )),
-    }
+    let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let version = digits.and_then(|digits| ids.parse_version(digits));
+    version.map(Some).ok_or_else(|| {
+        let why = "the etag of an answer, with its quotation marks, or nothing";
+        InvalidField::new("etag", "INVALID_ETAG", why)
+    })
 }
 
 #[cfg(test)]
@@ -223,17 +220,41 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_of_a_token_is_none() {
+        let token = PageToken([7, 9]).encode(KEY, "List", &arguments_hash(&[b"org"]));
+        for end in 1..token.len() {
+            assert_eq!(decode(&token[..end]), Err("INVALID_PAGE_TOKEN"), "the first {end}");
+            assert_eq!(decode(&token[end..]), Err("INVALID_PAGE_TOKEN"), "from {end} on");
+        }
+        for longer in [format!("{token}A"), format!("{token}{token}"), format!(" {token}")] {
+            assert_eq!(decode(&longer), Err("INVALID_PAGE_TOKEN"), "{longer}");
+        }
+    }
+
+    #[test]
     fn etags_read_back_and_nothing_else_does() {
+        let ids = IdCodec::new([7; 16]);
         for version in [0, 1, -1, i64::MAX, i64::MIN] {
-            assert_eq!(parse_etag(&etag(version)), Ok(Some(version)));
+            assert_eq!(parse_etag(&ids, &etag(&ids, version)), Ok(Some(version)));
         }
-        assert_eq!(etag(7), "\"7\"");
-        assert_eq!(parse_etag(""), Ok(None));
-        for text in
-            ["7", "\"", "\"\"", "W/\"7\"", "\"07\"", "\"+7\"", "\"7\" ", "\"99999999999999999999\""]
-        {
-            assert_eq!(parse_etag(text).expect_err(text).reason, "INVALID_ETAG");
+        assert_eq!(parse_etag(&ids, ""), Ok(None));
+        let seven = etag(&ids, 7);
+        let bare = seven.trim_matches('"');
+        let weak = format!("W/{seven}");
+        let wrong = ["7", "\"", "\"\"", "\"7\"", "\"zzzzzzzzzzzzz\"", bare, &weak, &seven[1..]];
+        for text in wrong {
+            assert_eq!(parse_etag(&ids, text).expect_err(text).reason, "INVALID_ETAG");
         }
+    }
+
+    #[test]
+    fn etags_do_not_count_what_others_change() {
+        let ids = IdCodec::new([7; 16]);
+        let digits = |version| etag(&ids, version).trim_matches('"').to_owned();
+        let (one, next) = (digits(1000), digits(1001));
+        let same = one.bytes().zip(next.bytes()).filter(|(a, b)| a == b).count();
+        assert!(same < 5, "{one} and {next}");
+        assert_ne!(etag(&IdCodec::new([8; 16]), 1000), etag(&ids, 1000));
     }
 
     proptest! {

@@ -67,21 +67,42 @@ pub(super) fn fitting(items: &[impl Message]) -> usize {
     items.iter().take_while(fits).count().max(items.len().min(1))
 }
 
+/// The name of a request, and the second page's token of an organization that asks for the
+/// page of a token.
+#[cfg(test)]
+macro_rules! listed {
+    ($request:ident) => {
+        (stringify!($request), |organization_id, page_token| {
+            let mut request = super::pb::$request {
+                organization_id: organization_id.to_owned(),
+                page_token: page_token.to_owned(),
+                ..super::pb::$request::default()
+            };
+            let page = Page::read(&mut request, stringify!($request), &[3; 32])?;
+            Ok(page.token(Some([7, 9])))
+        })
+    };
+}
+
+/// Behind the semicolon: walks without a page's size, where what is counted is what they
+/// look at.
 macro_rules! list_requests {
-    ($($request:ident,)*) => {
+    ($($request:ident,)*; $($walk:ident,)*) => {
         $(impl ListRequest for super::pb::$request {
             fn take_page(&mut self) -> (i32, String) {
                 (std::mem::take(&mut self.page_size), std::mem::take(&mut self.page_token))
             }
         })*
-    };
-}
+        $(impl ListRequest for super::pb::$walk {
+            fn take_page(&mut self) -> (i32, String) {
+                (0, std::mem::take(&mut self.page_token))
+            }
+        })*
 
-/// A walk without a page's size: what is counted is what it looks at.
-impl ListRequest for super::pb::PurgeSubjectRequest {
-    fn take_page(&mut self) -> (i32, String) {
-        (0, std::mem::take(&mut self.page_token))
-    }
+        #[cfg(test)]
+        const LIST_REQUESTS: &[(&str, fn(&str, &str) -> Result<String, InvalidField>)] =
+            &[$(listed!($request),)* $(listed!($walk),)*];
+    };
 }
 
 list_requests! {
@@ -91,10 +112,14 @@ list_requests! {
     ListEventTypesRequest,
     ListEventsRequest,
     ListSubscriptionsRequest,
+    ;
+    PurgeSubjectRequest,
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::pb;
     use super::*;
 
@@ -118,6 +143,25 @@ mod tests {
         assert_eq!((second.size, second.from), (50, Some([7, 9])));
         let other = Page::read(&mut asked("b", 10, &token), "ListEvents", &KEY);
         assert_eq!(other.expect_err("another list").field, "page_token");
+    }
+
+    #[test]
+    fn every_list_of_the_protocol_binds_its_tokens_to_the_organization() {
+        let files = prost_types::FileDescriptorSet::decode(pb::FILE_DESCRIPTOR_SET);
+        let files = files.expect("the build encodes it").file;
+        let messages = files.iter().flat_map(|file| &file.message_type);
+        let paged: BTreeSet<&str> = messages
+            .filter(|message| message.field.iter().any(|field| field.name() == "page_token"))
+            .map(prost_types::DescriptorProto::name)
+            .collect();
+        let known: BTreeSet<&str> = LIST_REQUESTS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(paged, known);
+        for (name, read) in LIST_REQUESTS {
+            let token = read("acme", "").expect("the first page");
+            read("acme", &token).expect("its own");
+            let refused = read("other", &token).expect_err(name);
+            assert_eq!((&*refused.field, refused.reason), ("page_token", "INVALID_PAGE_TOKEN"));
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@
 //! published them.
 
 use std::collections::BTreeMap;
-use std::slice;
 
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
@@ -90,7 +89,13 @@ impl Store {
     ///
     /// [`StoreError::Unavailable`].
     pub async fn audit_alone(&self, entry: &NewAuditEntry) -> Result<(), StoreError> {
-        self.audit_all(slice::from_ref(entry)).await
+        let transaction = match &entry.chain {
+            Chain::Organization(organization) => self.begin_for(organization).await?,
+            Chain::Deployment => self.begin().await?,
+        };
+        self.audit(&transaction, entry).await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// Writes entries of calls that changed nothing: all or none, in one transaction.
@@ -170,7 +175,13 @@ impl Store {
             before.time.0.into(),
             before.sequence.into(),
         ];
-        let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
+        let statement = self.statement(&sql, values);
+        let rows = match chain {
+            Chain::Organization(organization) => {
+                self.reading(organization).await?.query_all_raw(statement).await?
+            }
+            Chain::Deployment => self.read().query_all_raw(statement).await?,
+        };
         rows.iter().map(read).collect()
     }
 

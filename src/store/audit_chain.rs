@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, QueryResult};
 
 use super::audit::{AuditHead, hash, head, read};
 use super::engine::column;
-use super::link::Transaction;
+use super::link::{Purpose, Transaction};
 use super::{Store, StoreError};
 use crate::domain::audit::{Chain, ChainPoint, Misfit};
 use crate::domain::timestamp::Timestamp;
@@ -63,7 +63,7 @@ impl Store {
         chain: &Chain,
         noted: &[ChainPoint],
     ) -> Result<FollowedChain, StoreError> {
-        let snapshot = self.snapshot().await?;
+        let snapshot = self.read().begin(Purpose::Snapshot, None).await?;
         let head = self.audit_head(&snapshot, chain).await?;
         let mut followed = FollowedChain { head, entries: 0, misfit: None };
         let mut last = followed.head.as_ref().map_or(ChainPoint::START, |head| head.purged);

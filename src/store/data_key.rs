@@ -227,19 +227,16 @@ impl Store {
 
     /// What may stand in `event.subject` for a subject of the organization: itself, where
     /// the event is plaintext, and its digest where it is sealed.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Unavailable`].
-    pub async fn subject_marks(
+    pub(super) async fn subject_marks(
         &self,
+        connection: &impl ConnectionTrait,
         organization: &OrganizationId,
         subject: &str,
     ) -> Result<Vec<String>, StoreError> {
         let mut marks = vec![subject.to_owned()];
         let ids = self.statement(KEYS, vec![organization.as_str().into()]);
-        let rows = self.read().query_all_raw(ids).await?;
-        self.learn_keys_of(self.read(), &rows, "id").await?;
+        let rows = connection.query_all_raw(ids).await?;
+        self.learn_keys_of(connection, &rows, "id").await?;
         for row in &rows {
             if let Some(key) = self.inner.vault.key(column(row, "id")?) {
                 marks.push(subject_digest(&key, subject));

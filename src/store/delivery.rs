@@ -13,7 +13,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 use super::engine::column;
 use super::entity::{attempt, due, undelivered};
 use super::event::DELIVERED_EVENT;
-use super::link::{Purpose, Transaction};
+use super::link::Transaction;
 use super::request_log::{Answer, RequestRecord};
 use super::settle::keys as pair_arrays;
 use super::{Store, StoreError, row};
@@ -53,7 +53,7 @@ impl Store {
         organization: &OrganizationId,
         key: DeliveryKey,
     ) -> Result<Delivery, StoreError> {
-        self.view(&self.snapshot().await?, organization, key).await
+        self.view(&self.snapshot(organization).await?, organization, key).await
     }
 
     /// A delivery's attempts with numbers above `after`, oldest first. A body that cannot
@@ -70,7 +70,8 @@ impl Store {
         limit: usize,
         with_body: bool,
     ) -> Result<Vec<Attempt>, StoreError> {
-        let targets = self.targets(self.read(), organization, key.event).await?;
+        let reading = self.reading(organization).await?;
+        let targets = self.targets(&reading, organization, key.event).await?;
         if !targets.contains(&key.subscription) {
             return Err(StoreError::NotFound);
         }
@@ -86,9 +87,9 @@ impl Store {
             i32::try_from(after).unwrap_or(i32::MAX).into(),
             i64::try_from(limit).unwrap_or(i64::MAX).into(),
         ];
-        let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
+        let rows = reading.query_all_raw(self.statement(&sql, values)).await?;
         if with_body {
-            self.learn_keys_of(self.read(), &rows, "response_key_id").await?;
+            self.learn_keys_of(&reading, &rows, "response_key_id").await?;
         }
         let read = |found| {
             let model = attempt::Model::from_query_result(found, "")?;
@@ -127,7 +128,7 @@ impl Store {
         entry: &NewAuditEntry,
         respond: impl Fn(&Delivery) -> Vec<u8>,
     ) -> Result<Answer<Delivery>, StoreError> {
-        let transaction = self.begin().await?;
+        let transaction = self.begin_for(organization).await?;
         let carried = self.lock_event(&transaction, organization, key.event).await?;
         if let Some(before) = self.answered(&transaction, organization, request).await? {
             return Ok(before);
@@ -195,7 +196,7 @@ impl Store {
         key: DeliveryKey,
         entry: &NewAuditEntry,
     ) -> Result<Delivery, StoreError> {
-        let transaction = self.begin().await?;
+        let transaction = self.begin_for(organization).await?;
         self.lock_event(&transaction, organization, key.event).await?;
         let mut values = vec![key.subscription.0.into(), key.event.0.into()];
         // Taken out before it is looked at: a settlement that ends it now has its say.
@@ -260,11 +261,6 @@ impl Store {
         self.learn_keys(transaction, [key_id]).await?;
         let readable = key_id == 0 || self.inner.vault.key(key_id).is_some();
         Ok(if readable { Carried::Readable } else { Carried::Shredded })
-    }
-
-    /// Reads that belong together: all from one state of the database.
-    pub(super) async fn snapshot(&self) -> Result<Transaction, StoreError> {
-        Ok(self.read().begin(Purpose::Snapshot).await?)
     }
 
     async fn view(

@@ -144,7 +144,7 @@ impl Store {
         before: Option<DeliveryKey>,
         limit: usize,
     ) -> Result<DeliveryPage, StoreError> {
-        let snapshot = self.snapshot().await?;
+        let snapshot = self.snapshot(organization).await?;
         if let Some(subscription) = filter.subscription
             && !self.has_had(&snapshot, organization, subscription).await?
         {

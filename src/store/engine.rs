@@ -2,8 +2,9 @@
 
 use sea_orm::{ConnectionTrait, QueryResult, Statement, Value, sqlx};
 
-use super::link::{Purpose, Transaction};
+use super::link::{Purpose, Reading, Transaction};
 use super::{Store, StoreError};
+use crate::domain::id::OrganizationId;
 
 /// A statement of the hot path, on its way to PostgreSQL: its values are written into
 /// the connection's buffer as they are bound, without a copy of their own.
@@ -41,9 +42,33 @@ impl Store {
         Ok(self.write().execute_postgres(query).await?)
     }
 
-    /// A transaction for writing.
+    /// A transaction of the engine's own, for writing.
     pub(super) async fn begin(&self) -> Result<Transaction, StoreError> {
-        Ok(self.write().begin(Purpose::Writing).await?)
+        Ok(self.write().begin(Purpose::Writing, None).await?)
+    }
+
+    /// A transaction for writing what is one organization's.
+    pub(super) async fn begin_for(
+        &self,
+        organization: &OrganizationId,
+    ) -> Result<Transaction, StoreError> {
+        Ok(self.write().begin(Purpose::Writing, Some(organization)).await?)
+    }
+
+    /// The way of one organization's look-ups.
+    pub(super) async fn reading(
+        &self,
+        organization: &OrganizationId,
+    ) -> Result<Reading<'_>, StoreError> {
+        Ok(self.read().reading(organization).await?)
+    }
+
+    /// Reads of one organization that belong together: all from one state of the database.
+    pub(super) async fn snapshot(
+        &self,
+        organization: &OrganizationId,
+    ) -> Result<Transaction, StoreError> {
+        Ok(self.read().begin(Purpose::Snapshot, Some(organization)).await?)
     }
 
     /// Inserts `rows` of `columns` values each. `head` ends before VALUES, `tail`

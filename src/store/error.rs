@@ -79,6 +79,20 @@ impl From<DbErr> for StoreError {
     }
 }
 
+/// Whether a lock was not to be had in time.
+pub(super) fn is_lock_timeout(error: &DbErr) -> bool {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(inner))
+        | DbErr::Query(RuntimeErr::SqlxError(inner))
+        | DbErr::Conn(RuntimeErr::SqlxError(inner)) => match &**inner {
+            // lock_not_available
+            sqlx::Error::Database(database) => database.code().as_deref() == Some("55P03"),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 fn from_driver(error: &sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::Database(database) => {

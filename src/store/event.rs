@@ -1,6 +1,7 @@
 //! Looking events up: by id, by key, and an organization's newest first.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult};
 
@@ -97,13 +98,14 @@ impl Store {
         id: &str,
         with_payload: bool,
     ) -> Result<Event, StoreError> {
-        let key = self.event_key_of(organization, id).await?;
+        let reading = self.reading(organization).await?;
+        let key = self.find_event_key(&reading, organization, id).await?;
         let columns = if with_payload { "*" } else { EVENT };
         let sql = format!("SELECT {columns} FROM event WHERE key = $1 AND organization_id = $2");
         let values = vec![key.0.into(), organization.as_str().into()];
-        let found = self.read().query_one_raw(self.statement(&sql, values)).await?;
+        let found = reading.query_one_raw(self.statement(&sql, values)).await?;
         let found = found.ok_or(StoreError::NotFound)?;
-        self.learn_keys_of(self.read(), std::slice::from_ref(&found), KEY_ID).await?;
+        self.learn_keys_of(&reading, std::slice::from_ref(&found), KEY_ID).await?;
         self.read_event(&found)
     }
 
@@ -117,17 +119,27 @@ impl Store {
         organization: &OrganizationId,
         id: &str,
     ) -> Result<EventKey, StoreError> {
+        let reading = self.reading(organization).await?;
+        self.find_event_key(&reading, organization, id).await
+    }
+
+    async fn find_event_key(
+        &self,
+        connection: &impl ConnectionTrait,
+        organization: &OrganizationId,
+        id: &str,
+    ) -> Result<EventKey, StoreError> {
         if let Some(key) = self.ids().parse_event(id) {
             // An id that the publisher chose is the event's only one.
             let sql = "SELECT key FROM event
                        WHERE key = $1 AND organization_id = $2 AND event_id = ''";
             let values = vec![key.0.into(), organization.as_str().into()];
-            if self.read().query_one_raw(self.statement(sql, values)).await?.is_some() {
+            if connection.query_one_raw(self.statement(sql, values)).await?.is_some() {
                 return Ok(key);
             }
         }
         let key = (organization.as_str().to_owned(), id.to_owned());
-        let found = event_key::Entity::find_by_id(key).one(self.read()).await?;
+        let found = event_key::Entity::find_by_id(key).one(connection).await?;
         found.map(|row| EventKey(row.event_key)).ok_or(StoreError::NotFound)
     }
 
@@ -147,12 +159,14 @@ impl Store {
         with_payload: bool,
     ) -> Result<EventPage, StoreError> {
         let mut below = filter.ceiling().min(before.unwrap_or(EventKey(i64::MAX)));
+        let reading = self.reading(organization).await?;
         let mut page = EventPage { events: Vec::new(), next: None };
         let mut bytes = 0;
         let mut scanned = 0;
         let mut rows = CHUNK_FIRST.min(limit + 1);
         while page.next.is_none() {
-            let chunk = self.event_chunk(organization, filter.floor(), below, rows).await?;
+            let range = filter.floor()..below;
+            let chunk = self.event_chunk(&reading, organization, range, rows).await?;
             scanned += chunk.len();
             let is_last = chunk.len() < rows;
             if chunk.iter().map(Event::weight).sum::<usize>() < CHUNK_BYTES {
@@ -183,7 +197,7 @@ impl Store {
             }
         }
         if with_payload {
-            self.add_payloads(&mut page.events).await?;
+            self.add_payloads(&reading, organization, &mut page.events).await?;
         }
         Ok(page)
     }
@@ -214,31 +228,39 @@ impl Store {
         Ok(loaded)
     }
 
-    /// The newest events with keys from `floor` to below `below`, at most so many.
+    /// The newest events with keys in `range`, at most so many.
     async fn event_chunk(
         &self,
+        connection: &impl ConnectionTrait,
         organization: &OrganizationId,
-        floor: EventKey,
-        below: EventKey,
+        range: Range<EventKey>,
         rows: usize,
     ) -> Result<Vec<Event>, StoreError> {
         let sql = format!(
             "SELECT {EVENT} FROM event WHERE organization_id = $1 AND key < $2 AND key >= $3
              ORDER BY key DESC LIMIT {rows}"
         );
-        let values = vec![organization.as_str().into(), below.0.into(), floor.0.into()];
-        let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
-        self.learn_keys_of(self.read(), &rows, KEY_ID).await?;
+        let (floor, below) = (range.start.0, range.end.0);
+        let values = vec![organization.as_str().into(), below.into(), floor.into()];
+        let rows = connection.query_all_raw(self.statement(&sql, values)).await?;
+        self.learn_keys_of(connection, &rows, KEY_ID).await?;
         rows.iter().map(|row| self.read_event(row)).collect()
     }
 
-    async fn add_payloads(&self, events: &mut [Event]) -> Result<(), StoreError> {
+    async fn add_payloads(
+        &self,
+        connection: &impl ConnectionTrait,
+        organization: &OrganizationId,
+        events: &mut [Event],
+    ) -> Result<(), StoreError> {
         for chunk in events.chunks_mut(CHUNK) {
-            let (list, values) = self.among(0, chunk.iter().map(|event| event.summary.key.0));
+            let (list, keys) = self.among(1, chunk.iter().map(|event| event.summary.key.0));
             // Their data keys are known since the rows were read without payloads.
-            let sql = format!("SELECT * FROM event WHERE key IN ({list})");
+            let sql = format!("SELECT * FROM event WHERE organization_id = $1 AND key IN ({list})");
+            let mut values = vec![organization.as_str().into()];
+            values.extend(keys);
             let mut payloads = HashMap::new();
-            for found in self.read().query_all_raw(self.statement(&sql, values)).await? {
+            for found in connection.query_all_raw(self.statement(&sql, values)).await? {
                 let payload = match self.read_event(&found) {
                     Ok(event) => event.payload,
                     Err(StoreError::Shredded | StoreError::Corrupt(_)) => Payload::None,

@@ -60,7 +60,7 @@ impl Lent {
     }
 
     /// Begins a transaction, which [`Lent::commit`] ends; else it is rolled back.
-    pub(super) async fn begin(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+    pub(super) async fn begin(&mut self, sql: &str) -> Result<(), sqlx::Error> {
         self.in_transaction = true;
         self.execute_unprepared(sql).await.map(drop)
     }

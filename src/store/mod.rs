@@ -7,7 +7,8 @@
 //! On SQLite every write goes through one connection, so that writers queue in
 //! memory and not on file locks; reads have connections of their own. On PostgreSQL
 //! every statement has a deadline at this end (`server`). The engine has connections of
-//! its own, on SQLite for reads.
+//! its own, on SQLite for reads. What is one organization's business takes its name as a
+//! type, and on PostgreSQL the database sees to it as well (`row_security`).
 //!
 //! What may be patient data or a credential is sealed on its way in and opened on its way
 //! out, if the operator has given keys (`vault`).
@@ -46,6 +47,7 @@ mod request_log;
 mod retention;
 mod routing;
 mod row;
+mod row_security;
 mod secret;
 mod server;
 mod session;
@@ -84,6 +86,7 @@ pub use self::rekey::Rekeyed;
 pub use self::replica::{Fence, Heartbeat, Registered, Replica};
 pub use self::request_log::{Answer, RequestRecord};
 pub use self::routing::{Routed, RoutingChanges};
+pub use self::row_security::RowSecurity;
 pub use self::secret::NewSecret;
 pub use self::session::{DueListener, LeaseSession};
 pub use self::settle::{Next, Settlement};
@@ -115,6 +118,7 @@ struct Inner {
     engine: DbBackend,
     ids: IdCodec,
     page_key: [u8; 32],
+    row_security: RowSecurity,
     vault: Vault,
     /// SQLite: held for as long as the store lives, so that no second process serves the
     /// file. One that only visits may do without.
@@ -134,6 +138,12 @@ impl Store {
         &self.inner.page_key
     }
 
+    /// Whether the database itself keeps organizations apart.
+    #[must_use]
+    pub fn row_security(&self) -> &RowSecurity {
+        &self.inner.row_security
+    }
+
     /// Whether other processes may use this database at the same time.
     #[must_use]
     pub fn is_shared(&self) -> bool {
@@ -146,6 +156,14 @@ impl Store {
     pub fn for_callers(&self) -> Store {
         let write = if self.is_shared() { &self.callers } else { &self.write };
         Store { read: self.callers.clone(), write: write.clone(), ..self.clone() }
+    }
+
+    /// The same database for work of the server's own that may take long: over callers'
+    /// connections, too, and bound to no organization.
+    #[must_use]
+    pub fn for_upkeep(&self) -> Store {
+        let callers = self.for_callers();
+        Store { read: callers.read.unbound(), write: callers.write.unbound(), ..callers }
     }
 
     fn read(&self) -> &Link {

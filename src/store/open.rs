@@ -20,6 +20,7 @@ use super::file::File;
 use super::file_lock::FileLock;
 use super::link::Link;
 use super::migrations::Migrations;
+use super::row_security::{self, RowSecurity};
 use super::server::{Server, Side};
 use super::vault::Vault;
 use super::{Inner, Store, StoreError};
@@ -80,7 +81,7 @@ pub struct Settings {
 }
 
 /// Advisory lock that one migrator holds; any number that nothing else uses.
-const MIGRATION_LOCK: i64 = 0x686f_6f6b_7761_7264;
+pub(super) const MIGRATION_LOCK: i64 = 0x686f_6f6b_7761_7264;
 /// How long a call waits for a free connection before it gives up.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections that read from SQLite, for the engine and for calls of people.
@@ -127,6 +128,19 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether a database that was migrated keeps organizations apart by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] when it would keep the service from its own rows.
+    pub async fn look_at_row_security(settings: &Settings) -> Result<RowSecurity, StoreError> {
+        let Target::Postgres(url) = &settings.target else { return Ok(RowSecurity::Unavailable) };
+        let connection = connect_postgres(url).await?;
+        let looked = row_security::look(&connection).await;
+        connection.close().await?;
+        Ok(RowSecurity::from(&looked?))
+    }
+
     /// Opens a database for a short visit, also beside the server that uses its SQLite
     /// file: SQLite lets several processes in, one after the other. Keys are not missed
     /// before they are needed.
@@ -144,7 +158,7 @@ impl Store {
         settings: &Settings,
         lock: Option<FileLock>,
     ) -> Result<Store, StoreError> {
-        let (engine, read, write, callers) = match &settings.target {
+        let (row_security, read, write, callers) = match &settings.target {
             Target::Sqlite(path) => {
                 let write = File::open(sqlite_options(path, 1, false)).await?;
                 if lock.is_some() {
@@ -156,23 +170,26 @@ impl Store {
                 let read = File::open(sqlite_options(path, SQLITE_READERS, true)).await?;
                 let callers = File::open(sqlite_options(path, SQLITE_CALLERS, true)).await?;
                 let [read, write, callers] = [read, write, callers].map(Link::Sqlite);
-                (DbBackend::Sqlite, read, write, callers)
+                (RowSecurity::Unavailable, read, write, callers)
             }
             Target::Postgres(url) => {
                 let check = connect_postgres(url).await?;
                 check_postgres(&check).await?;
+                let looked = row_security::look(&check).await?;
                 check.close().await?;
-                let options = read_postgres_url(url)?;
-                let server = Arc::new(Server::new(options, settings.connections_max));
+                let row_security = RowSecurity::from(&looked);
+                let (options, connections) = (read_postgres_url(url)?, settings.connections_max);
+                let server = Arc::new(Server::new(options, connections, looked.ok()));
                 let callers = Link::Postgres(Arc::clone(&server), Side::Callers);
                 let link = Link::Postgres(server, Side::Engine);
-                (DbBackend::Postgres, link.clone(), link, callers)
+                (row_security, link.clone(), link, callers)
             }
         };
         let ids = IdCodec::new(seed(&write, "id_seed").await?);
         let page_key = seed(&write, "page_key").await?;
         let vault = Vault::new(settings.keyring.clone());
-        let inner = Inner { engine, ids, page_key, vault, _lock: lock };
+        let engine = write.get_database_backend();
+        let inner = Inner { engine, ids, page_key, row_security, vault, _lock: lock };
         Ok(Store { inner: Arc::new(inner), read, write, callers })
     }
 
@@ -290,6 +307,7 @@ async fn migrate(connection: &DatabaseConnection) -> Result<usize, StoreError> {
         let insert = setting::Entity::insert(row).on_conflict_do_nothing();
         insert.exec_without_returning(connection).await?;
     }
+    row_security::set_up(connection).await?;
     Ok(pending)
 }
 

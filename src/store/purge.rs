@@ -5,9 +5,10 @@
 //! so that nobody claims, retries or takes over what has nothing to send.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use super::engine::column;
 use super::link::Transaction;
@@ -71,7 +72,7 @@ impl Store {
         entry: &NewAuditEntry,
     ) -> Result<Event, StoreError> {
         let key = self.event_key_of(organization, id).await?;
-        let transaction = self.begin().await?;
+        let transaction = self.begin_for(organization).await?;
         let purged = self.purge_now(&transaction, organization, &[key]).await?;
         let unchanged = entry.without_change();
         let is_new = purged.ok_or(StoreError::NotFound)? != 0;
@@ -96,26 +97,13 @@ impl Store {
         before: Option<EventKey>,
         entry: &NewAuditEntry,
     ) -> Result<SubjectPurge, StoreError> {
-        let floor = self.oldest_unpurged(organization).await?;
-        // As it is, or as it stands in the rows of sealed events.
-        let marks = self.subject_marks(organization, subject).await?;
-        let places: Vec<String> = (4..4 + marks.len()).map(|place| format!("${place}")).collect();
-        let places = places.join(", ");
+        let (floor, marks) = self.traces_of(organization, subject).await?;
         let mut below = before.unwrap_or(EventKey(i64::MAX));
         let mut purged = 0;
         let mut is_recorded = false;
         let mut next = None;
         for _ in 0..CHUNKS {
-            // Purged ones have no subject any more.
-            let sql = format!(
-                "SELECT key, event_id, subject IN ({places}) AS about FROM event
-                 WHERE organization_id = $1 AND key < $2 AND key >= $3
-                 ORDER BY key DESC LIMIT {CHUNK}"
-            );
-            let mut values: Vec<Value> =
-                vec![organization.as_str().into(), below.0.into(), floor.0.into()];
-            values.extend(marks.iter().map(|mark| Value::from(mark.as_str())));
-            let rows = self.read().query_all_raw(self.statement(&sql, values)).await?;
+            let rows = self.marked(organization, &marks, floor..below).await?;
             let (mut about, mut ids) = (Vec::new(), Vec::new());
             for found in &rows {
                 below = EventKey(column(found, "key")?);
@@ -126,7 +114,7 @@ impl Store {
                 }
             }
             if !about.is_empty() {
-                let transaction = self.begin().await?;
+                let transaction = self.begin_for(organization).await?;
                 let there = self.purge_now(&transaction, organization, &about).await?;
                 let there = there.unwrap_or_default();
                 let entry = if there == 0 { entry.without_change() } else { entry.clone() };
@@ -147,6 +135,39 @@ impl Store {
             self.truncate_log().await?;
         }
         Ok(SubjectPurge { purged, next })
+    }
+
+    /// From which event on something may be kept about a subject, and what stands for it
+    /// there: itself, or its digests in the rows of sealed events.
+    async fn traces_of(
+        &self,
+        organization: &OrganizationId,
+        subject: &str,
+    ) -> Result<(EventKey, Vec<String>), StoreError> {
+        let reading = self.reading(organization).await?;
+        let floor = self.oldest_unpurged(&reading, organization).await?;
+        Ok((floor, self.subject_marks(&reading, organization, subject).await?))
+    }
+
+    /// The newest thousand events with keys in `range`, each with whether one of the marks is
+    /// its subject. Purged ones have none any more.
+    async fn marked(
+        &self,
+        organization: &OrganizationId,
+        marks: &[String],
+        range: Range<EventKey>,
+    ) -> Result<Vec<QueryResult>, StoreError> {
+        let places = Store::list_from(3, marks.len());
+        let sql = format!(
+            "SELECT key, event_id, subject IN ({places}) AS about FROM event
+             WHERE organization_id = $1 AND key < $2 AND key >= $3
+             ORDER BY key DESC LIMIT {CHUNK}"
+        );
+        let (floor, below) = (range.start.0, range.end.0);
+        let mut values: Vec<Value> = vec![organization.as_str().into(), below.into(), floor.into()];
+        values.extend(marks.iter().map(|mark| Value::from(mark.as_str())));
+        let reading = self.reading(organization).await?;
+        Ok(reading.query_all_raw(self.statement(&sql, values)).await?)
     }
 
     /// Purges events and cancels what is open of them. Tells how many were not purged yet;
@@ -246,13 +267,17 @@ impl Store {
     }
 
     /// No event of the organization that is not purged has a smaller key.
-    async fn oldest_unpurged(&self, organization: &OrganizationId) -> Result<EventKey, StoreError> {
+    async fn oldest_unpurged(
+        &self,
+        connection: &impl ConnectionTrait,
+        organization: &OrganizationId,
+    ) -> Result<EventKey, StoreError> {
         let sql = "SELECT min(event_key) AS waits,
                 (SELECT payload_key FROM retention WHERE organization_id IN ($1, '')
                  ORDER BY organization_id DESC LIMIT 1) AS passed
             FROM retention_visit WHERE stage = $2 AND organization_id = $1";
         let values = vec![organization.as_str().into(), (Stage::Payload as i16).into()];
-        let found = self.read().query_one_raw(self.statement(sql, values)).await?;
+        let found = connection.query_one_raw(self.statement(sql, values)).await?;
         let found = found.ok_or(StoreError::Corrupt("retention"))?;
         let passed: i64 = column(&found, "passed")?;
         let waits: Option<i64> = column(&found, "waits")?;

@@ -165,7 +165,9 @@ impl Store {
     ) -> Result<Answer<T>, StoreError> {
         match made {
             Err(StoreError::Taken) => {
-                let answered = self.answered(self.write(), organization, request).await?;
+                let transaction = self.begin_for(organization).await?;
+                let answered = self.answered(&transaction, organization, request).await?;
+                transaction.commit().await?;
                 answered.ok_or(StoreError::Taken)
             }
             made => made,

@@ -55,8 +55,9 @@ impl Store {
         organization: &OrganizationId,
         key: SubscriptionKey,
     ) -> Result<Vec<SigningSecret>, StoreError> {
-        self.live(self.read(), organization, key).await?;
-        self.secrets_of(self.read(), organization, key).await
+        let reading = self.reading(organization).await?;
+        self.live(&reading, organization, key).await?;
+        self.secrets_of(&reading, organization, key).await
     }
 
     /// Adds a secret; the live ones before it end after its overlap, or sooner where
@@ -89,7 +90,7 @@ impl Store {
         entry: &NewAuditEntry,
         respond: impl Fn(&SigningSecret) -> Vec<u8>,
     ) -> Result<Answer<SigningSecret>, StoreError> {
-        let transaction = self.begin().await?;
+        let transaction = self.begin_for(organization).await?;
         let tick = self.raise(&transaction).await?;
         if let Some(before) = self.answered(&transaction, organization, request).await? {
             return Ok(before);
@@ -129,7 +130,7 @@ impl Store {
         secret: SecretKey,
         entry: &NewAuditEntry,
     ) -> Result<(), StoreError> {
-        let transaction = self.begin().await?;
+        let transaction = self.begin_for(organization).await?;
         let tick = self.raise(&transaction).await?;
         let subscription = self.live(&transaction, organization, key).await?;
         let mut live = self.secrets_of(&transaction, organization, key).await?;

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::lent::Lent;
+use super::row_security::ApiRole;
 
 /// How long somebody waits for a connection, opening one included.
 const ACQUIRE: Duration = Duration::from_secs(1);
@@ -51,6 +52,8 @@ const ENGINE_CONNECTIONS: u32 = 6;
 pub(super) enum Side {
     Engine,
     Callers,
+    /// Work of the server's own in callers' places, since it may take long.
+    Upkeep,
     /// Somebody who keeps it: such a connection is nobody else's place, and is never lent
     /// again.
     Apart,
@@ -59,6 +62,8 @@ pub(super) enum Side {
 /// A server, and the connections to it.
 pub(super) struct Server {
     options: PgConnectOptions,
+    /// What binds work to one organization; `None`: nothing does.
+    api_role: Option<ApiRole>,
     engine: Stock,
     callers: Stock,
     /// Raised when connections are doubted: those of an earlier one are closed.
@@ -108,10 +113,15 @@ struct Look {
 impl Server {
     /// At most `connections` (2 or more) are open at once, half of them but no more
     /// than six for the engine alone. Opens none yet.
-    pub(super) fn new(options: PgConnectOptions, connections: u32) -> Server {
+    pub(super) fn new(
+        options: PgConnectOptions,
+        connections: u32,
+        api_role: Option<ApiRole>,
+    ) -> Server {
         let engine = ENGINE_CONNECTIONS.min(connections / 2).max(1);
         Server {
             options,
+            api_role,
             engine: Stock::new(engine),
             callers: Stock::new(connections.saturating_sub(engine).max(1)),
             generation: watch::Sender::default(),
@@ -121,6 +131,10 @@ impl Server {
 
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options
+    }
+
+    pub(super) fn api_role(&self) -> Option<&ApiRole> {
+        self.api_role.as_ref()
     }
 
     /// Lends a connection, an idle one or a new one.
@@ -298,7 +312,7 @@ impl Server {
     fn stock(&self, side: Side) -> Option<&Stock> {
         match side {
             Side::Engine => Some(&self.engine),
-            Side::Callers => Some(&self.callers),
+            Side::Callers | Side::Upkeep => Some(&self.callers),
             Side::Apart => None,
         }
     }

@@ -146,7 +146,7 @@ impl Store {
         respond: impl Fn(&Created) -> Vec<u8>,
     ) -> Result<Answer<Created>, StoreError> {
         let organization = new.organization.clone();
-        let transaction = self.begin().await?;
+        let transaction = self.begin_for(&organization).await?;
         let tick = self.raise(&transaction).await?;
         if let Some(before) = self.answered(&transaction, &organization, request).await? {
             return Ok(before);
@@ -197,7 +197,7 @@ impl Store {
         organization: &OrganizationId,
         key: SubscriptionKey,
     ) -> Result<Subscription, StoreError> {
-        self.live(self.read(), organization, key).await
+        self.live(&self.reading(organization).await?, organization, key).await
     }
 
     /// Subscriptions, newest first.
@@ -228,7 +228,9 @@ impl Store {
         }
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let select = select.order_by_desc(subscription::Column::Key).limit(limit);
-        self.whole(self.read(), select.all(self.read()).await?).await
+        let reading = self.reading(organization).await?;
+        let found = select.all(&reading).await?;
+        self.whole(&reading, found).await
     }
 
     /// The one way to change a subscription: loads it, lets `change` decide, and
@@ -266,7 +268,7 @@ impl Store {
         entry: &NewAuditEntry,
         change: impl FnOnce(Subscription) -> Result<Change, E>,
     ) -> Result<Changed, ChangeError<E>> {
-        let transaction = self.begin().await?;
+        let transaction = self.begin_for(organization).await?;
         let tick = self.raise(&transaction).await?;
         let current = self.live(&transaction, organization, key).await?;
         check_etag(&current, etag)?;
@@ -396,7 +398,7 @@ impl Store {
         etag: Option<i64>,
         entry: &NewAuditEntry,
     ) -> Result<(), StoreError> {
-        let transaction = self.begin().await?;
+        let transaction = self.begin_for(organization).await?;
         let tick = self.raise(&transaction).await?;
         let current = self.live(&transaction, organization, key).await?;
         check_etag(&current, etag)?;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 
 use http::Uri;
@@ -22,6 +23,7 @@ use tower::service_fn;
 use hookward::grpc::pb;
 
 use super::authority::{AUTHORITY, Pair};
+use super::engine::Engine;
 
 /// How a caller speaks TLS.
 #[derive(Clone)]
@@ -83,6 +85,30 @@ impl Tls {
         });
         Endpoint::from_static("http://hookward.test").connect_with_connector(connect).await
     }
+}
+
+/// What `hookward` says when it is run on a database with these words.
+pub(crate) fn hookward(engine: &Engine, words: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_hookward"))
+        .args(words)
+        .args(["--database-url", engine.url()])
+        .output()
+        .expect("the binary was built with the tests");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+/// A new API key of an organization.
+pub(crate) fn api_key(
+    engine: &Engine,
+    organization: &str,
+    scopes: &[&str],
+    more: &[&str],
+) -> String {
+    let mut words = vec!["api-key", "create", "--label", "test", "--organization", organization];
+    words.extend(scopes.iter().flat_map(|scope| ["--scope", *scope]));
+    words.extend(more);
+    hookward(engine, &words)
 }
 
 /// A call for events of an organization, with this token if any.

@@ -12,11 +12,13 @@ use prost_types::{DescriptorProto, FileDescriptorSet, MethodOptions};
 use tonic::Code;
 
 use super::audit_calls::World;
-use super::authentication::{api_key, guarded, hookward, send};
+use super::authentication::guarded;
 use crate::harness::audit::{Line, entries};
+use crate::harness::caller::{api_key, hookward};
 use crate::harness::client::event;
 use crate::harness::engine::{Engine, on_both_engines};
 use crate::harness::eventually::eventually;
+use crate::harness::rpc;
 use crate::harness::service::Service;
 
 on_both_engines!(
@@ -223,7 +225,7 @@ async fn told(
     token: Option<&String>,
 ) -> Code {
     let authorization = token.map(|token| format!("Bearer {token}"));
-    let answer = send(channel, &method.name, method.least(), authorization.as_deref()).await;
+    let answer = rpc::call(channel, &method.name, method.least(), authorization.as_deref()).await;
     answer.err().map_or(Code::Ok, |status| status.code())
 }
 
@@ -283,16 +285,16 @@ async fn events_and_entries_say_who_it_was(engine: Engine) {
     };
     let publish = publish.encode_to_vec();
     let method = "EventService/PublishEvents";
-    send(&channel, method, publish, Some(&authorization)).await.expect("it is valid");
+    rpc::call(&channel, method, publish, Some(&authorization)).await.expect("it is valid");
     let get = pb::GetEventRequest {
         organization_id: "clinic".to_owned(),
         event_id: "mine".to_owned(),
         include_payload: false,
     };
     let method = "EventService/GetEvent";
-    let got = send(&channel, method, get.encode_to_vec(), Some(&authorization)).await;
-    let got = pb::GetEventResponse::decode(got.expect("it is there")).expect("an answer");
-    assert_eq!(got.event.expect("it is there").publisher, id);
+    let answer = rpc::call(&channel, method, get.encode_to_vec(), Some(&authorization)).await;
+    let answer = pb::GetEventResponse::decode(answer.expect("it is there")).expect("an answer");
+    assert_eq!(answer.event.expect("it is there").publisher, id);
     assert_eq!(entries(&engine, "clinic"), [], "neither is a line of the log");
 
     hookward(&engine, &["api-key", "revoke", &id]);

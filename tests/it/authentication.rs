@@ -3,12 +3,8 @@
 //! fails.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use hookward::grpc::pb;
-use prost::Message;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -19,11 +15,12 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_types::StatusExt;
 
+use crate::harness::caller::{api_key, hookward};
 use crate::harness::engine::{Engine, on_both_engines};
 use crate::harness::eventually::{eventually, within};
 use crate::harness::proxy::Proxy;
-use crate::harness::raw;
 use crate::harness::refusal::seen;
+use crate::harness::rpc::{self, Field, Protocol};
 use crate::harness::service::{Service, Settings};
 
 on_both_engines!(
@@ -76,25 +73,14 @@ const SCOPES: [&str; 10] = [
 
 /// Every method with the number of its request's `organization_id`.
 fn methods() -> BTreeMap<String, u32> {
-    let files = prost_types::FileDescriptorSet::decode(pb::FILE_DESCRIPTOR_SET);
-    let files = files.expect("the build encodes it").file;
-    let mut messages = BTreeMap::new();
-    for file in &files {
-        for message in &file.message_type {
-            messages.insert(format!(".{}.{}", file.package(), message.name()), message);
-        }
-    }
-    let mut found = BTreeMap::new();
-    for service in files.iter().flat_map(|file| &file.service) {
-        for method in &service.method {
-            let request = messages[method.input_type()];
-            let field = request.field.iter().find(|field| field.name() == "organization_id");
-            let number = field.expect("every request names an organization").number();
-            let name = format!("{}/{}", service.name(), method.name());
-            found.insert(name, u32::try_from(number).expect("field numbers are positive"));
-        }
-    }
-    found
+    let protocol = Protocol::served();
+    let organization = |method: &str| {
+        let own = |field: &Field| field.path.len() == 1 && field.name == "organization_id";
+        let field = protocol.request(method).into_iter().find(own);
+        field.expect("every request names an organization").path[0]
+    };
+    let methods = protocol.methods().into_iter();
+    methods.map(|method| (method.to_owned(), organization(method))).collect()
 }
 
 /// A method and the number of its request's `organization_id`.
@@ -111,19 +97,8 @@ async fn call(
     organization: &str,
     authorization: Option<&str>,
 ) -> Result<(), Status> {
-    let mut message = Vec::new();
-    prost::encoding::string::encode(method.1, &organization.to_owned(), &mut message);
-    send(channel, method.0, message, authorization).await.map(drop)
-}
-
-/// Calls a method with a message in bytes, and gives its answer in bytes.
-pub(crate) async fn send(
-    channel: &Channel,
-    method: &str,
-    message: Vec<u8>,
-    authorization: Option<&str>,
-) -> Result<Bytes, Status> {
-    raw::call(channel, &format!("/hookward.v1.{method}"), message.into(), authorization).await
+    let message = rpc::set(&[], &[method.1], organization);
+    rpc::call(channel, method.0, message, authorization).await.map(drop)
 }
 
 /// The reason that such a call with this key is refused for; `OK` if it is not.
@@ -131,28 +106,6 @@ async fn reason(channel: &Channel, method: Method<'_>, key: &str) -> String {
     let answer = call(channel, method, "clinic", Some(&format!("Bearer {key}"))).await;
     let Err(refused) = answer else { return "OK".to_owned() };
     refused.get_details_error_info().expect("every error has one").reason
-}
-
-pub(crate) fn hookward(engine: &Engine, words: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_hookward"))
-        .args(words)
-        .args(["--database-url", engine.url()])
-        .output()
-        .expect("the binary was built with the tests");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).expect("text").trim().to_owned()
-}
-
-pub(crate) fn api_key(
-    engine: &Engine,
-    organization: &str,
-    scopes: &[&str],
-    more: &[&str],
-) -> String {
-    let mut words = vec!["api-key", "create", "--label", "test", "--organization", organization];
-    words.extend(scopes.iter().flat_map(|scope| ["--scope", *scope]));
-    words.extend(more);
-    hookward(engine, &words)
 }
 
 fn revoke(engine: &Engine, key: &str) {
@@ -251,9 +204,9 @@ async fn every_method_asks_who_is_calling_and_for_what(engine: Engine) {
         }
         // Who is calling is asked before a byte of the request is read.
         let stranger = service.channel_from(last + 100).await;
-        let refused = send(&stranger, name, garbage.to_vec(), None).await;
+        let refused = rpc::call(&stranger, name, garbage.to_vec(), None).await;
         answers.push(seen(&refused.expect_err("nobody is known by that")));
-        let refused = send(&channel, name, garbage.to_vec(), Some(&good)).await;
+        let refused = rpc::call(&channel, name, garbage.to_vec(), Some(&good)).await;
         assert_eq!(refused.expect_err("no request").code(), Code::InvalidArgument, "{name}");
 
         assert_eq!(reason(&channel, one, &keys.lacking[scope]).await, "SCOPE_MISSING", "{name}");

@@ -29,7 +29,8 @@ async fn every_refusal_has_error_info(engine: Engine) {
     clinic.publish_event(pb::Event { id: "used".into(), ..event("a", "{}") }).await;
 
     let used = pb::Event { id: "used".into(), ..event("b", "{}") };
-    let stale = pb::Subscription { etag: "\"0\"".into(), ..subscribed.subscription.clone() };
+    let etag = clinic.subscribe(&receiver, "telegramd", "none").await.subscription.etag;
+    let stale = pb::Subscription { etag, ..subscribed.subscription.clone() };
     let refusals = [
         (Code::NotFound, clinic.get("sub_0000000000001").await.err()),
         (Code::NotFound, clinic.delivery("dlv_0").await.err()),

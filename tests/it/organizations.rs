@@ -1,4 +1,11 @@
-//! Promise: another organization's id looks exactly like one that does not exist.
+//! Promise: another organization's id looks exactly like one that does not exist. Every
+//! method of the descriptors is called with what is another's, name by name and with all at
+//! once, and its answer is, byte for byte, the one for what never was. A method that has no
+//! class here fails, and so does a field that looks like a name and is none in `name.rs`.
+
+mod estate;
+mod name;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +14,15 @@ use pb::audit_service_client::AuditServiceClient;
 use pb::delivery::State;
 use tonic::{Code, Status};
 
-use crate::harness::client::{Organization, draft, event_with_id};
+use self::estate::Estate;
+use self::name::Name;
+use self::trial::Trial;
+use crate::harness::client::{draft, event_with_id};
 use crate::harness::engine::{Engine, on_both_engines};
 use crate::harness::eventually::eventually;
 use crate::harness::receiver::Receiver;
-use crate::harness::refusal::seen;
-use crate::harness::service::Service;
+use crate::harness::rpc::Protocol;
+use crate::harness::service::{Service, Settings};
 
 on_both_engines!(
     foreign_ids_answer_as_missing_ones_do_byte_for_byte,
@@ -21,119 +31,122 @@ on_both_engines!(
     connections_are_used_again_but_never_by_another_subscription,
 );
 
-/// The same id with another last character: well-formed, and nobody's.
-fn missing_like(id: &str) -> String {
-    let (rest, last) = id.split_at(id.len() - 1);
-    format!("{rest}{}", if last == "1" { "2" } else { "1" })
+/// What a method does with what it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Shows what its ids name.
+    ReadsOne,
+    /// Changes, or acts on, what its ids name.
+    WritesOne,
+    /// Shows all that is there; ids narrow it.
+    Lists,
+    /// Makes something new.
+    Creates,
+    /// Takes events in.
+    Publishes,
+    /// Takes away all that is about somebody.
+    Purges,
+    /// Shows everybody the same.
+    Catalogue,
 }
 
-/// What a caller sees of a refusal, with the id that he asked for taken out.
-fn without(id: &str, status: &Status) -> (Code, String, Vec<u8>) {
-    let (code, message, mut details) = seen(status);
-    let id = id.as_bytes();
-    while let Some(at) = details.windows(id.len()).position(|window| window == id) {
-        details[at..at + id.len()].fill(b'#');
+const METHODS: [(&str, Class); 27] = [
+    ("AuditService/ListAuditEntries", Class::Lists),
+    ("DeliveryService/CancelDelivery", Class::WritesOne),
+    ("DeliveryService/GetDelivery", Class::ReadsOne),
+    ("DeliveryService/ListDeliveries", Class::Lists),
+    ("DeliveryService/ListDeliveryAttempts", Class::ReadsOne),
+    ("DeliveryService/RetryDelivery", Class::WritesOne),
+    ("EventService/GetEvent", Class::ReadsOne),
+    ("EventService/ListEvents", Class::Lists),
+    ("EventService/PublishEvents", Class::Publishes),
+    ("EventService/PurgeEvent", Class::WritesOne),
+    ("EventService/PurgeSubject", Class::Purges),
+    ("EventTypeService/GetEventType", Class::Catalogue),
+    ("EventTypeService/ListEventTypes", Class::Catalogue),
+    ("SubscriptionService/ActivateSubscription", Class::WritesOne),
+    ("SubscriptionService/CreateSubscription", Class::Creates),
+    ("SubscriptionService/DeactivateSubscription", Class::WritesOne),
+    ("SubscriptionService/DeleteSubscription", Class::WritesOne),
+    ("SubscriptionService/GetSubscription", Class::ReadsOne),
+    ("SubscriptionService/ListProfiles", Class::Catalogue),
+    ("SubscriptionService/ListSigningSecrets", Class::ReadsOne),
+    ("SubscriptionService/ListSubscriptions", Class::Lists),
+    ("SubscriptionService/PauseSubscription", Class::WritesOne),
+    ("SubscriptionService/PingSubscription", Class::WritesOne),
+    ("SubscriptionService/ResumeSubscription", Class::WritesOne),
+    ("SubscriptionService/RevokeSigningSecret", Class::WritesOne),
+    ("SubscriptionService/RotateSigningSecret", Class::WritesOne),
+    ("SubscriptionService/UpdateSubscription", Class::WritesOne),
+];
+/// Ends its subscription: the last one that is called for something of the caller's own.
+const LAST: &str = "SubscriptionService/DeleteSubscription";
+
+impl Class {
+    /// Whether a request that names nothing is none.
+    fn needs_ids(self) -> bool {
+        match self {
+            Class::ReadsOne | Class::WritesOne => true,
+            Class::Lists | Class::Creates | Class::Publishes | Class::Purges | Class::Catalogue => {
+                false
+            }
+        }
     }
-    (code, message.replace(std::str::from_utf8(id).expect("it was text"), "#"), details)
+
+    /// Whether it leaves something behind, under names that others may have as well.
+    fn makes(self) -> bool {
+        match self {
+            Class::Creates | Class::Publishes => true,
+            Class::ReadsOne
+            | Class::WritesOne
+            | Class::Lists
+            | Class::Purges
+            | Class::Catalogue => false,
+        }
+    }
+}
+
+#[test]
+fn every_method_has_its_class() {
+    let protocol = Protocol::served();
+    let served: BTreeSet<&str> = protocol.methods().into_iter().collect();
+    let known: BTreeSet<&str> = METHODS.into_iter().map(|(method, _)| method).collect();
+    let unknown: Vec<_> = served.difference(&known).collect();
+    assert!(unknown.is_empty(), "say what these methods do: {unknown:?}");
+    let gone: Vec<_> = known.difference(&served).collect();
+    assert!(gone.is_empty(), "these methods are gone: {gone:?}");
+    for method in served {
+        let fields = protocol.request(method);
+        let names: Vec<Name> = fields.iter().filter_map(Name::of).collect();
+        assert!(names.contains(&Name::Organization), "{method} is for no organization");
+    }
 }
 
 async fn foreign_ids_answer_as_missing_ones_do_byte_for_byte(engine: Engine) {
-    let service = Service::start(engine).await;
-    let (owner, stranger) = (service.organization("owner"), service.organization("stranger"));
-    let receiver = Receiver::answering([200]).await;
-    let subscribed = owner.subscribe(&receiver, "standard", "*").await;
-    owner.publish_event(event_with_id("known-event-1", "invoice.paid", "{}")).await;
-    let delivery = owner.delivery_of("known-event-1").reaches(State::Succeeded).await;
-    let own = owner.publish("invoice.paid", "{}").await;
+    let service = Settings::new(engine.clone()).flag("--auth", "api-key").start().await;
+    let protocol = &Protocol::served();
+    let owner = &Estate::of("ada-clinic", &service, &engine, protocol).await;
+    let stranger = &Estate::of("bob-clinic", &service, &engine, protocol).await;
+    let before = owner.standing(protocol).await;
 
-    let ids =
-        [(&*subscribed.id, &*delivery.id, "known-event-1"), (&subscribed.id, &delivery.id, &own)];
-    for (subscription, delivery, event) in ids {
-        for number in 0..METHODS {
-            let id = match number {
-                0 | 16 => event,
-                1..=3 => delivery,
-                _ => subscription,
-            };
-            let missing = missing_like(id);
-            let foreign = call(&stranger, number, id).await.expect_err("it is the owner's");
-            let none = call(&stranger, number, &missing).await.expect_err("it is nobody's");
-            assert_eq!(foreign.code(), Code::NotFound, "method {number}: {foreign:?}");
-            assert_eq!(without(id, &foreign), without(&missing, &none), "method {number}");
-        }
+    // What is made under another's names is the stranger's own, and would be listed.
+    let (makers, others): (Vec<_>, Vec<_>) =
+        METHODS.into_iter().partition(|(_, class)| class.makes());
+    for (method, class) in others.into_iter().chain(makers) {
+        let trial = Trial { protocol, owner, stranger, method, class };
+        trial.one_by_one().await;
+        trial.all_at_once().await;
+        trial.forged_tokens().await;
     }
-    // And nothing of it happened.
-    let untouched = owner.get(&subscribed.id).await.expect("it is there");
-    assert_eq!(untouched, subscribed.subscription);
-}
 
-const METHODS: u8 = 17;
-
-/// One of the methods that take an id.
-async fn call(caller: &Organization, number: u8, id: &str) -> Result<(), Status> {
-    let organization_id = caller.name();
-    let (delivery_id, subscription_id) = (id.to_owned(), id.to_owned());
-    match number {
-        0 => caller.read_event(id).await.map(drop),
-        1 => caller.delivery(id).await.map(drop),
-        2 => {
-            let request = pb::ListDeliveryAttemptsRequest {
-                organization_id,
-                delivery_id,
-                ..Default::default()
-            };
-            caller.deliveries().list_delivery_attempts(request).await.map(drop)
-        }
-        3 => {
-            let request = pb::CancelDeliveryRequest { organization_id, delivery_id };
-            caller.deliveries().cancel_delivery(request).await.map(drop)
-        }
-        4 => caller.get(id).await.map(drop),
-        5 => caller.pause(id).await,
-        6 => caller.resume(id).await,
-        7 => caller.activate(id).await,
-        8 => caller.deactivate(id).await,
-        9 => caller.ping(id).await.map(drop),
-        10 => {
-            let change = pb::Subscription {
-                id: subscription_id,
-                name: "taken".into(),
-                ..Default::default()
-            };
-            caller.try_update(change, &["name"]).await.map(drop)
-        }
-        11 => {
-            let request = pb::RotateSigningSecretRequest {
-                organization_id,
-                subscription_id,
-                ..Default::default()
-            };
-            caller.subscriptions().rotate_signing_secret(request).await.map(drop)
-        }
-        12 => {
-            let request = pb::ListSigningSecretsRequest { organization_id, subscription_id };
-            caller.subscriptions().list_signing_secrets(request).await.map(drop)
-        }
-        13 => {
-            let signing_secret_id = "sec_0000000000000".to_owned();
-            let request = pb::RevokeSigningSecretRequest {
-                organization_id,
-                subscription_id,
-                signing_secret_id,
-            };
-            caller.subscriptions().revoke_signing_secret(request).await.map(drop)
-        }
-        14 => {
-            let request = pb::DeleteSubscriptionRequest {
-                organization_id,
-                subscription_id,
-                etag: "\"1\"".to_owned(),
-                allow_missing: false,
-            };
-            caller.subscriptions().delete_subscription(request).await.map(drop)
-        }
-        15 => caller.delete(id).await,
-        _ => caller.purge(id).await.map(drop),
+    assert_eq!(owner.standing(protocol).await, before, "and nothing of it happened");
+    // The same requests for something of the caller's own are good: it was the names.
+    let (last, others): (Vec<_>, Vec<_>) =
+        METHODS.into_iter().partition(|(method, _)| *method == LAST);
+    for (method, class) in others.into_iter().chain(last) {
+        let answer = stranger.call(method, stranger.request(protocol, method, class)).await;
+        let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
+        assert!(matches!(code, Code::Ok | Code::FailedPrecondition), "{method}: {answer:?}");
     }
 }
 
@@ -154,14 +167,14 @@ async fn lists_hold_nothing_of_other_organizations(engine: Engine) {
         assert_eq!(owner.list(filter.clone()).await.len(), 1);
         assert_eq!(stranger.list(filter).await, []);
     }
-    let events = pb::ListEventsRequest { organization_id: stranger.name(), ..Default::default() };
-    let events = stranger.events().list_events(events).await.expect("it is readable");
-    assert_eq!(events.into_inner().events, []);
     let mut audit = AuditServiceClient::new(service.channel());
     let entries =
         pb::ListAuditEntriesRequest { organization_id: stranger.name(), ..Default::default() };
     let entries = audit.list_audit_entries(entries).await.expect("it is readable");
     assert_eq!(entries.into_inner().entries, []);
+    let events = pb::ListEventsRequest { organization_id: stranger.name(), ..Default::default() };
+    let events = stranger.events().list_events(events).await.expect("it is readable");
+    assert_eq!(events.into_inner().events, []);
     let subscriptions =
         pb::ListSubscriptionsRequest { organization_id: stranger.name(), ..Default::default() };
     let subscriptions = stranger.subscriptions().list_subscriptions(subscriptions).await;

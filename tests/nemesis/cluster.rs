@@ -81,7 +81,14 @@ impl Cluster {
         })
         .await?;
         cluster.launch(0, &[]).await?;
-        cluster.sql(0, "postgres", &format!("CREATE ROLE {OWNER} LOGIN")).await?;
+        // It may make no roles; the one of callers' work is made for it, as an operator would.
+        for sql in [
+            format!("CREATE ROLE {OWNER} LOGIN"),
+            format!("CREATE ROLE {OWNER}_api NOLOGIN"),
+            format!("GRANT {OWNER}_api TO {OWNER}"),
+        ] {
+            cluster.sql(0, "postgres", &sql).await?;
+        }
         let create = format!("CREATE DATABASE {DATABASE} OWNER {OWNER}");
         cluster.sql(0, "postgres", &create).await?;
         cluster.sql(0, DATABASE, CLOCK).await?;

@@ -103,7 +103,7 @@ pub(super) fn subscription_message(ids: &IdCodec, subscription: &Subscription) -
         state_reason: subscription.state_reason.clone(),
         create_time: Some(time::to_timestamp(subscription.create_time)),
         update_time: Some(time::to_timestamp(subscription.update_time)),
-        etag: etag(subscription.version),
+        etag: etag(ids, subscription.version),
         ..spec_message(&subscription.spec)
     }
 }

@@ -205,8 +205,8 @@ impl Subscriptions {
     ) -> Result<(), Status> {
         let id = &request.subscription_id;
         required("subscription_id", id)?;
-        let etag = parse_etag(&request.etag)?;
         let (store, entry) = (&self.0.store, trail.entry([]));
+        let etag = parse_etag(store.ids(), &request.etag)?;
         let deleted = match store.ids().parse_subscription(id) {
             Some(key) => store.delete_subscription(organization, key, etag, &entry).await,
             None => Err(StoreError::NotFound),

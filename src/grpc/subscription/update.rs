@@ -45,7 +45,8 @@ pub(super) async fn update(
 ) -> Result<pb::UpdateSubscriptionResponse, Status> {
     let sent = of_request(request.subscription, organization)?;
     required("subscription.id", &sent.id)?;
-    let etag = parse_etag(&sent.etag).map_err(|invalid| invalid.within("subscription"))?;
+    let etag = parse_etag(context.store.ids(), &sent.etag);
+    let etag = etag.map_err(|invalid| invalid.within("subscription"))?;
     let fields = fields(request.update_mask.as_ref(), &sent)?;
     let key = key_of(context, &sent.id)?;
     let update = Update { context, organization, key, etag, fields, sent, trail };

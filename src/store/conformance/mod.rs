@@ -20,6 +20,7 @@ mod postgres;
 mod purges;
 mod reference;
 mod requests;
+mod row_security;
 mod sealing;
 mod secrets;
 mod subscriptions;
@@ -79,8 +80,16 @@ async fn on_sqlite_with<F: Future<Output = ()>>(keyring: Keyring, case: impl FnO
 }
 
 async fn on_postgres<F: Future<Output = ()>>(name: &str, case: impl FnOnce(Store) -> F) {
+    on_postgres_with(Keyring::default(), name, case).await;
+}
+
+async fn on_postgres_with<F: Future<Output = ()>>(
+    keyring: Keyring,
+    name: &str,
+    case: impl FnOnce(Store) -> F,
+) {
     if let Some(url) = postgres::database(name) {
-        let (target, keyring) = (Target::Postgres(url), Keyring::default());
+        let target = Target::Postgres(url);
         run(Settings { target, connections_max: 8, keyring }, case).await;
     }
 }

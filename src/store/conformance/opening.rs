@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 
 use super::postgres;
-use super::world::World;
+use super::world::{World, acme};
 use crate::keyring::Keyring;
 use crate::store::{Settings, Store, Target};
 
@@ -47,7 +47,7 @@ async fn callers_take_no_reader_of_the_engine_on_sqlite() {
         let callers = store.for_callers();
         let mut held = Vec::new();
         while let Ok(Ok(snapshot)) =
-            tokio::time::timeout(Duration::from_millis(200), callers.snapshot()).await
+            tokio::time::timeout(Duration::from_millis(200), callers.snapshot(&acme())).await
         {
             held.push(snapshot);
             assert!(held.len() < 10, "somewhere there is an end");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 
 use super::on_both_engines;
-use super::world::{Draft, World, acme, attempt, entry, other, request};
+use super::world::{Draft, World, acme, attempt, entry, entry_of, other, request};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeadReason;
 use crate::domain::failure_streak::Mark;
@@ -96,8 +96,8 @@ async fn furnish(world: &World, organization: &OrganizationId) -> SubscriptionKe
     let mut new = world.new_subscription(organization);
     new.spec.tls.authorities = "authorities".to_owned();
     let subscription = new.key;
-    let made =
-        world.store.create_subscription(new, Some(request("r", 1)), &entry(), |_| Vec::new()).await;
+    let (request, entry) = (Some(request("r", 1)), entry_of(organization));
+    let made = world.store.create_subscription(new, request, &entry, |_| Vec::new()).await;
     let Answer::Now(made) = made.expect("creates") else { panic!("it is new") };
     let version = made.subscription.version;
     let asked = OwnershipRule::Challenge.fingerprint("https://example.com/hook");
@@ -105,7 +105,7 @@ async fn furnish(world: &World, organization: &OrganizationId) -> SubscriptionKe
     let claim = world.store.claim_ownership(world.fence, subscription, asked, second).await;
     claim.expect("claims").expect("nobody has asked");
     let week = Kept { payload: Some(Duration::from_hours(24)), metadata: None };
-    world.store.set_retention(Some(organization), week, &entry()).await.expect("sets");
+    world.store.set_retention(Some(organization), week, &entry).await.expect("sets");
     let to = |draft: Draft| Draft { organization: organization.clone(), ..draft };
     let named = Draft { id: Some("order-1"), ..Draft::to(&[subscription]) };
     let event = world.publish(&to(named)).await;

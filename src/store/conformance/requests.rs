@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::on_both_engines;
-use super::world::{World, acme, entry, other, request};
+use super::world::{World, acme, entry, entry_of, other, request};
 use crate::domain::id::SecretKey;
 use crate::domain::subscription::SigningSecret;
 use crate::store::{Answer, Created, NewSecret, Store, StoreError, SubscriptionFilter};
@@ -28,10 +28,8 @@ async fn the_same_request_gets_the_first_answer(store: Store) {
     assert_eq!(count(&world).await, 1);
     // The id belongs to the organization that used it.
     let elsewhere = world.new_subscription(&other());
-    let made = world
-        .store
-        .create_subscription(elsewhere, Some(request("r", 1)), &entry(), |_| Vec::new())
-        .await;
+    let (request, entry) = (Some(request("r", 1)), entry_of(&other()));
+    let made = world.store.create_subscription(elsewhere, request, &entry, |_| Vec::new()).await;
     assert!(matches!(made, Ok(Answer::Now(_))));
 }
 

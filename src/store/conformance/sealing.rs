@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sea_orm::{ConnectionTrait, QueryResult};
 
-use super::world::{Draft, NOON, World, acme, attempt, entry, other, request};
+use super::world::{Draft, NOON, World, acme, attempt, entry, entry_of, other, request};
 use super::{KEYS, Target, keyring, postgres};
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeliveryState;
@@ -153,7 +153,8 @@ async fn what_may_be_patient_data_or_a_credential_is_sealed(target: Target) {
         fail_one(&world, &organization).await;
         let mut certified = world.new_subscription(&organization);
         certified.spec.tls = tls();
-        let made = world.store.create_subscription(certified, None, &entry(), |_| Vec::new()).await;
+        let entry = entry_of(&organization);
+        let made = world.store.create_subscription(certified, None, &entry, |_| Vec::new()).await;
         made.expect("creates");
         let form = if sealed { "<> 0" } else { "= 0" };
         for (table, column, version, part) in SEALED_COLUMNS {
@@ -179,7 +180,8 @@ async fn a_value_moved_to_another_row_does_not_open(target: Target) {
         world.store.event_by_id(&organization, &id, true).await.map(|event| event.payload)
     };
     assert_eq!(read(acme(), event).await.expect("its own place"), robin());
-    let marks = world.store.subject_marks(&acme(), "patient-1").await.expect("looks up");
+    let marks = world.store.subject_marks(world.store.read(), &acme(), "patient-1").await;
+    let marks = marks.expect("looks up");
     let sql = format!("SELECT count(*) FROM event WHERE subject = '{}'", marks[1]);
     assert_eq!((marks.len(), number(&world, &sql).await), (2, 2), "found without being named");
     // With its key's number, as whoever copies whole rows would.

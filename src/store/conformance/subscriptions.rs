@@ -148,7 +148,10 @@ async fn a_thousand_is_enough(store: Store) {
     let world = World::new(store).await;
     world.subscribe(&acme()).await;
     let fill = "
-        INSERT INTO subscription
+        INSERT INTO subscription (key, organization_id, account_id, name, url, event_patterns,
+            profile, signing_enabled, headers, attributes, send_organization_code, retry_waits,
+            attempt_timeout_ms, max_in_flight, state, state_reason, routing_version,
+            create_time, update_time, deleted)
         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 998)
         SELECT -i, organization_id, account_id, name, url, event_patterns, profile,
             signing_enabled, headers, attributes, send_organization_code, retry_waits,

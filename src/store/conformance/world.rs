@@ -91,7 +91,7 @@ impl World {
         let new = self.new_subscription(organization);
         match self
             .store
-            .create_subscription(new, None, &entry(), |_| Vec::new())
+            .create_subscription(new, None, &entry_of(organization), |_| Vec::new())
             .await
             .expect("creates")
         {
@@ -222,7 +222,12 @@ pub(super) fn attempt(number: u32, result: AttemptResult) -> Attempt {
 
 /// An entry of `acme`, whoever changes what.
 pub(super) fn entry() -> NewAuditEntry {
-    NewAuditEntry::of_service(Chain::Organization(acme()), "test")
+    entry_of(&acme())
+}
+
+/// An entry of an organization.
+pub(super) fn entry_of(organization: &OrganizationId) -> NewAuditEntry {
+    NewAuditEntry::of_service(Chain::Organization(organization.clone()), "test")
 }
 
 pub(super) fn request(id: &str, hash: u8) -> RequestRecord {

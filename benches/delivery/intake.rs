@@ -28,7 +28,7 @@ pub(crate) fn intake(
     let style = Style::Closed { callers: CALLERS, batch: 1 };
     let server = Worker::start(Role::Empty, &[])?;
     let address = server.doors.plain.context("a server has an address")?.to_string();
-    let mut load = stage::load(&bench.options, &[address])?;
+    let mut load = stage::load(&bench.options, &[address], None)?;
     stage.subscribe(bench, ONE)?;
     bench.call_empty(&server, &mut load, NOBODY, style)?;
     bench.warm_up(stage, NOBODY, style)?;

@@ -16,9 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::Code;
 use tonic::transport::Channel;
-use tonic::transport::Endpoint;
 
+use crate::caller::Caller;
 use crate::options::CONNECTIONS;
+use crate::options::Options;
 use crate::payload;
 use crate::payload::Mark;
 use crate::payload::Payloads;
@@ -35,22 +36,18 @@ use crate::tracker::Tracker;
 /// How long a refused call waits before it is made again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 
-/// Obeys until the orders end. The connections go to the addresses in turn.
-pub(crate) async fn run(service: &[String], connections: u32) -> anyhow::Result<()> {
-    let mut channels = Vec::new();
-    for address in service.iter().cycle().take(connections as usize) {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
-        channels.push(endpoint.connect().await.context("cannot reach the service")?);
-    }
+/// Obeys until the orders end.
+pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
+    let caller = Caller::connect(options).await?;
     protocol::answer(&Answer::Ready(Doors::default()))?;
     let mut orders = protocol::orders();
     while let Some(order) = orders.recv().await {
         let said = match order {
-            Order::Subscribe(wanted) => match subscribe(channels[0].clone(), wanted).await {
+            Order::Subscribe(wanted) => match subscribe(&caller, wanted).await {
                 Ok(()) => Answer::Done,
                 Err(error) => Answer::Failed(format!("{error:#}")),
             },
-            Order::Publish(publishing) => Answer::Sent(publish(&channels, publishing).await),
+            Order::Publish(publishing) => Answer::Sent(publish(&caller, publishing).await),
             Order::Begin { .. } | Order::Tally | Order::Post { .. } => {
                 Answer::Failed("this is the load generator".into())
             }
@@ -60,8 +57,8 @@ pub(crate) async fn run(service: &[String], connections: u32) -> anyhow::Result<
     Ok(())
 }
 
-async fn subscribe(channel: Channel, wanted: Subscribing) -> anyhow::Result<()> {
-    let mut client = SubscriptionServiceClient::new(channel);
+async fn subscribe(caller: &Caller, wanted: Subscribing) -> anyhow::Result<()> {
+    let mut client = SubscriptionServiceClient::new(caller.channels[0].clone());
     for url in wanted.urls {
         let subscription = pb::Subscription {
             name: "benchmark".into(),
@@ -75,13 +72,14 @@ async fn subscribe(channel: Channel, wanted: Subscribing) -> anyhow::Result<()> 
             subscription: Some(subscription),
             ..pb::CreateSubscriptionRequest::default()
         };
-        client.create_subscription(request).await.context("cannot subscribe")?;
+        client.create_subscription(caller.request(request)).await.context("cannot subscribe")?;
     }
     Ok(())
 }
 
 /// What every caller of one stretch shares.
 struct Stretch {
+    caller: Caller,
     publishing: Publishing,
     payloads: Payloads,
     /// Of events with ids of their own: not used in this database before.
@@ -93,10 +91,11 @@ struct Stretch {
     tracker: Tracker,
 }
 
-async fn publish(channels: &[Channel], publishing: Publishing) -> Sent {
+async fn publish(caller: &Caller, publishing: Publishing) -> Sent {
     let until = publishing.seconds.map(|secs| Instant::now() + Duration::from_secs_f64(secs));
     let style = publishing.style;
     let stretch = Arc::new(Stretch {
+        caller: caller.clone(),
         payloads: Payloads::new(publishing.payload_bytes),
         id_prefix: format!("bench-{}-{}", publishing.run, payload::now_us()),
         next: AtomicU64::new(0),
@@ -108,11 +107,11 @@ async fn publish(channels: &[Channel], publishing: Publishing) -> Sent {
     let mut calls = JoinSet::new();
     match style {
         Style::Closed { callers, batch } => {
-            for channel in channels.iter().cycle().take(callers as usize) {
+            for channel in caller.channels.iter().cycle().take(callers as usize) {
                 calls.spawn(Arc::clone(&stretch).call_on(channel.clone(), batch));
             }
         }
-        Style::Open { per_second } => open(channels, &stretch, per_second, &mut calls).await,
+        Style::Open { per_second } => open(&stretch, per_second, &mut calls).await,
     }
     while let Some(ended) = calls.join_next().await {
         if let Err(error) = ended {
@@ -123,14 +122,9 @@ async fn publish(channels: &[Channel], publishing: Publishing) -> Sent {
 }
 
 /// Makes a call at each tick, until the time or the events are used up.
-async fn open(
-    channels: &[Channel],
-    stretch: &Arc<Stretch>,
-    per_second: u32,
-    calls: &mut JoinSet<()>,
-) {
+async fn open(stretch: &Arc<Stretch>, per_second: u32, calls: &mut JoinSet<()>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second.max(1));
-    for channel in channels.iter().cycle() {
+    for channel in stretch.caller.channels.iter().cycle() {
         ticks.tick().await;
         let Some(numbers) = stretch.take(1) else { return };
         let (stretch, channel) = (Arc::clone(stretch), channel.clone());
@@ -168,7 +162,7 @@ impl Stretch {
             let events = numbers.clone().map(|number| self.event(number, begun)).collect();
             let organization_id = self.publishing.organization.clone();
             let request = pb::PublishEventsRequest { organization_id, events };
-            match client.publish_events(request).await {
+            match client.publish_events(self.caller.request(request)).await {
                 Ok(answer) => {
                     let results = answer.into_inner().results;
                     let expected = self.publishing.fan_out;

@@ -7,6 +7,7 @@
 
 mod audience;
 mod bare;
+mod caller;
 mod certificate;
 mod copies;
 mod cpu;
@@ -30,6 +31,8 @@ mod replicas;
 mod report;
 mod results;
 mod scenario;
+mod secured;
+mod security;
 mod service;
 mod snapshot;
 mod sqlite;
@@ -93,7 +96,7 @@ fn play(role: Role, options: &Options) -> anyhow::Result<()> {
         match role {
             Role::Receiver => receiver::run().await,
             Role::Bare => bare::run().await,
-            Role::Load => load::run(&options.service, options.grpc_connections).await,
+            Role::Load => load::run(options).await,
             Role::Empty => empty::run().await,
         }
     })

@@ -68,6 +68,9 @@ pub(crate) struct Options {
     /// Measure a plain command of another build instead of this one's.
     #[arg(long)]
     pub(crate) server: Option<std::path::PathBuf>,
+    /// In the secured scenario, measure callers' credentials and encryption one by one too.
+    #[arg(long)]
+    pub(crate) parts: bool,
     /// Keep the service's log and database, and say where they are.
     #[arg(long)]
     pub(crate) keep: bool,
@@ -80,6 +83,12 @@ pub(crate) struct Options {
     /// Addresses of the service, for the load generator.
     #[arg(long, hide = true, value_delimiter = ',')]
     pub(crate) service: Vec<String>,
+    /// PEM file of the authority of the service's certificate, if it speaks TLS.
+    #[arg(long, hide = true)]
+    pub(crate) service_ca: Option<std::path::PathBuf>,
+    /// What the load generator shows to the service, if it asks.
+    #[arg(long, hide = true)]
+    pub(crate) api_key: Option<String>,
 }
 
 /// `--store`
@@ -108,6 +117,8 @@ pub(crate) enum Scenario {
     FanOut,
     /// Batches over HTTPS beside batches over HTTP.
     Https,
+    /// Batches and one event a call with all security on, beside the same without.
+    Secured,
     /// One event a call, beside a handler that does nothing.
     Intake,
     /// Batches while somebody holds a transaction open; PostgreSQL only.

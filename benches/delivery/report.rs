@@ -29,8 +29,17 @@ pub(crate) struct Row {
 impl Row {
     /// Of service and database together, in microseconds of CPU time per delivery.
     pub(crate) fn service_us(&self) -> f64 {
-        let ours = self.cpu_us.iter().filter(|(name, _)| ["hookward", "postgres"].contains(name));
-        ours.map(|(_, us)| us).sum()
+        self.us(&["hookward", "postgres"])
+    }
+
+    /// The same of the load generator.
+    pub(crate) fn load_us(&self) -> f64 {
+        self.us(&["load"])
+    }
+
+    fn us(&self, processes: &[&str]) -> f64 {
+        let these = self.cpu_us.iter().filter(|(name, _)| processes.contains(name));
+        these.map(|(_, us)| us).sum()
     }
 
     /// Most memory that the service took, in MiB.

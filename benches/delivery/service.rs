@@ -16,11 +16,15 @@ use anyhow::Context as _;
 use anyhow::bail;
 use tempfile::TempDir;
 
+use crate::audience::ONE;
 use crate::cpu::Watched;
 use crate::database::Database;
 use crate::database::Store;
 use crate::options::Options;
 use crate::pause;
+use crate::security;
+use crate::security::Credentials;
+use crate::security::Security;
 
 /// What it prints once it takes calls; the address follows.
 const READY: &str = "hookward is serving gRPC on ";
@@ -37,6 +41,10 @@ pub(crate) struct Service {
     replicas: Vec<Child>,
     /// Which store it runs on.
     pub(crate) store: Store,
+    /// What it is secured with.
+    pub(crate) security: Security,
+    /// How it is called, if it asks who is calling.
+    pub(crate) credentials: Option<Credentials>,
     /// Addresses of its gRPC ports, one of each replica.
     pub(crate) addresses: Vec<String>,
     /// Its database.
@@ -50,6 +58,7 @@ impl Service {
     pub(crate) fn start(
         options: &Options,
         store: Store,
+        security: Security,
         authority: &str,
     ) -> anyhow::Result<Option<Service>> {
         let folder = tempfile::Builder::new().prefix("hookward-bench-").tempdir()?;
@@ -57,16 +66,23 @@ impl Service {
         let built = Path::new(env!("CARGO_BIN_EXE_hookward")).to_owned();
         let program = options.server.clone().unwrap_or(built);
         if store == Store::Postgres {
-            let mut migrate = command(&program);
-            let migrated = migrate.args(["migrate", "--database-url", &database.url]).output()?;
-            if !migrated.status.success() {
-                bail!("migrate: {}", String::from_utf8_lossy(&migrated.stderr));
-            }
+            run(command(&program).args(["migrate", "--database-url", &database.url]))?;
         }
         std::fs::write(folder.path().join(AUTHORITY), authority)?;
-        let (child, address) = serve(&program, &database, folder.path())?;
-        let (replicas, addresses) = (vec![child], vec![address]);
-        Ok(Some(Service { program, replicas, store, addresses, database, folder: Some(folder) }))
+        security.equip(folder.path())?;
+        let credentials = || credentials(&program, &database, folder.path());
+        let credentials = security.asks_callers().then(credentials).transpose()?;
+        let (child, address) = serve(&program, &database, security, folder.path())?;
+        Ok(Some(Service {
+            program,
+            replicas: vec![child],
+            store,
+            security,
+            credentials,
+            addresses: vec![address],
+            database,
+            folder: Some(folder),
+        }))
     }
 
     /// Stops it in good order, lets `work` have the database for itself, and starts it
@@ -84,7 +100,8 @@ impl Service {
     pub(crate) fn grow_to(&mut self, count: usize) -> anyhow::Result<()> {
         let folder = self.folder.as_ref().context("it is kept at the end only")?;
         while self.replicas.len() < count {
-            let (child, address) = serve(&self.program, &self.database, folder.path())?;
+            let (child, address) =
+                serve(&self.program, &self.database, self.security, folder.path())?;
             self.replicas.push(child);
             self.addresses.push(address);
         }
@@ -141,13 +158,38 @@ impl Drop for Service {
     }
 }
 
+/// Makes an API key for what the load generator does, before there is a server.
+fn credentials(program: &Path, database: &Database, folder: &Path) -> anyhow::Result<Credentials> {
+    let mut create = command(program);
+    create.args(["api-key", "create", "--label", "benchmark", "--organization", ONE.organization]);
+    create.args(["--scope", "events:publish", "--scope", "subscriptions:write"]);
+    let said = run(create.args(["--database-url", &database.url]))?;
+    let authority = folder.join(security::AUTHORITY).display().to_string();
+    Ok(Credentials { authority, api_key: said.trim().to_owned() })
+}
+
+/// Runs a command to its end; what it printed.
+fn run(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output()?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// Starts the command; its process and its address.
-fn serve(program: &Path, database: &Database, folder: &Path) -> anyhow::Result<(Child, String)> {
+fn serve(
+    program: &Path,
+    database: &Database,
+    security: Security,
+    folder: &Path,
+) -> anyhow::Result<(Child, String)> {
     let log = folder.join("log");
     let mut command = command(program);
     command.args(["serve", "--database-url", &database.url]).current_dir(folder);
     command.args(["--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.args(["--egress-allow", "127.0.0.1/32", "--egress-ca", AUTHORITY]);
+    command.args(security.flags());
     // Not as flags: an older command does not know them.
     command.env("HOOKWARD_MAX_PUBLISH_RATE_ORGANIZATION", "off");
     command.env("HOOKWARD_MAX_CALL_RATE_ORGANIZATION", "off");

@@ -10,6 +10,8 @@ use crate::options::Options;
 use crate::options::Role;
 use crate::protocol::Order;
 use crate::protocol::Subscribing;
+use crate::security::Credentials;
+use crate::security::Security;
 use crate::service::Service;
 use crate::worker::Worker;
 
@@ -22,9 +24,18 @@ pub(crate) struct Stage {
 impl Stage {
     /// Sets it up; `None`: that store is not installed.
     pub(crate) fn set(bench: &Bench, store: Store) -> anyhow::Result<Option<Stage>> {
-        let service = Service::start(&bench.options, store, bench.authority())?;
+        Stage::set_with(bench, store, Security::Off)
+    }
+
+    /// The same with a service that is secured.
+    pub(crate) fn set_with(
+        bench: &Bench,
+        store: Store,
+        security: Security,
+    ) -> anyhow::Result<Option<Stage>> {
+        let service = Service::start(&bench.options, store, security, bench.authority())?;
         let Some(service) = service else { return Ok(None) };
-        let load = load(&bench.options, &service.addresses)?;
+        let load = load_for(bench, &service)?;
         Ok(Some(Stage { service, load }))
     }
 
@@ -45,21 +56,33 @@ impl Stage {
         work: impl FnOnce(&Database) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         self.service.restart_after(work)?;
-        self.load = load(&bench.options, &self.service.addresses)?;
+        self.load = load_for(bench, &self.service)?;
         Ok(())
     }
 
     /// Lets so many replicas of the service run, to all of which is published.
     pub(crate) fn grow_to(&mut self, bench: &Bench, count: usize) -> anyhow::Result<()> {
         self.service.grow_to(count)?;
-        self.load = load(&bench.options, &self.service.addresses)?;
+        self.load = load_for(bench, &self.service)?;
         Ok(())
     }
 }
 
+fn load_for(bench: &Bench, service: &Service) -> anyhow::Result<Worker> {
+    load(&bench.options, &service.addresses, service.credentials.as_ref())
+}
+
 /// A load generator that is connected to these addresses.
-pub(crate) fn load(options: &Options, addresses: &[String]) -> anyhow::Result<Worker> {
+pub(crate) fn load(
+    options: &Options,
+    addresses: &[String],
+    credentials: Option<&Credentials>,
+) -> anyhow::Result<Worker> {
     let connections = options.grpc_connections.to_string();
     let addresses = addresses.join(",");
-    Worker::start(Role::Load, &["--service", &addresses, "--grpc-connections", &connections])
+    let mut arguments = vec!["--service", &addresses, "--grpc-connections", &connections];
+    if let Some(Credentials { authority, api_key }) = credentials {
+        arguments.extend(["--service-ca", authority, "--api-key", api_key]);
+    }
+    Worker::start(Role::Load, &arguments)
 }

@@ -16,6 +16,7 @@ pub(crate) mod engine;
 pub(crate) mod eventually;
 pub(crate) mod hostile;
 pub(crate) mod issuer;
+pub(crate) mod keys;
 pub(crate) mod locks;
 pub(crate) mod nameserver;
 pub(crate) mod postgres;

@@ -1,25 +1,23 @@
 //! Promise: with encryption keys, whoever has a copy of the database reads no payload, no
-//! secret and no header in it; keys are changed while events flow; and without its key
-//! nothing is sent, and nothing fails but what needs it.
+//! secret and no header in it; and without its key nothing is sent, and nothing fails but
+//! what needs it.
 
 use std::fs;
 use std::process::ExitStatus;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hookward::grpc::pb;
 use pb::delivery::State;
-use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::harness::authority::AUTHORITY;
-use crate::harness::client::{Organization, draft, event, event_with_id, waits};
+use crate::harness::client::{Organization, draft, event_with_id, waits};
 use crate::harness::engine::{Engine, on_both_engines};
-use crate::harness::eventually::{eventually, meanwhile};
+use crate::harness::eventually::eventually;
+use crate::harness::keys::{self, NEW, OLD, VARIABLE};
 use crate::harness::postgres;
 use crate::harness::process::Process;
 use crate::harness::receiver::{Answer, Receiver};
@@ -28,21 +26,12 @@ use crate::harness::signature::{hex, standard_accepts};
 
 on_both_engines!(
     a_copy_of_the_database_shows_nothing,
-    keys_are_changed_while_events_flow,
     the_server_starts_only_with_the_keys_that_are_needed,
     what_was_shredded_is_gone_and_others_notice_nothing,
 );
 
-const OLD: &str = "old=b2xkIGtleSBvbGQga2V5IG9sZCBrZXkgb2xkIGtleTA=";
-const NEW: &str = "new=bmV3IGtleSBuZXcga2V5IG5ldyBrZXkgbmV3IGtleTA=";
-const VARIABLE: &str = "HOOKWARD_ENCRYPTION_KEYS";
-
 const PATIENT: &str = "Canary-Robin-Example";
 const HEADER: &str = "Canary-header-value";
-
-fn keys(primary: &str) -> String {
-    format!("{OLD};{NEW};primary={primary}")
-}
 
 /// Runs `hookward` on the engine's database until it ends; what it wrote.
 async fn run(engine: &Engine, words: &[&str], keys: Option<&str>) -> (ExitStatus, String) {
@@ -97,7 +86,7 @@ async fn a_copy_of_the_database_shows_nothing(engine: Engine) {
     }
     stop(plain).await;
 
-    let service = Settings::new(engine.clone()).env(VARIABLE, &keys("new")).start().await;
+    let service = Settings::new(engine.clone()).env(VARIABLE, &keys::both("new")).start().await;
     let texts = fill(&service, "clinic", "Secret-Robin-Example", "Secret-header-value").await;
     let copied = copy(&engine);
     for text in &texts {
@@ -181,107 +170,6 @@ async fn stop(mut service: Service) {
     assert!(service.ends().await.success());
 }
 
-const ORGANIZATIONS: usize = 20;
-/// 250 events a second, which two busy cores still deliver as they come: one request of ten,
-/// 25 times a second.
-const REQUEST: usize = 10;
-const RHYTHM: Duration = Duration::from_millis(40);
-
-async fn keys_are_changed_while_events_flow(engine: Engine) {
-    let receiver = Receiver::answering([200]).await;
-    let subscriptions = store_before_there_are_keys(&engine, &receiver).await;
-    let service = Settings::new(engine.clone()).env(VARIABLE, &keys("old")).start().await;
-    // What waits here is read from the database in the end.
-    let held = service.organization("clinic-0");
-    held.pause(&subscriptions[0]).await.expect("it is active");
-    let published = Arc::new(AtomicUsize::new(0));
-    let over = Arc::new(AtomicBool::new(false));
-    let publishers = publishers(&service, &published, &over);
-    eventually("every data key", async || {
-        (ORGANIZATIONS * REQUEST * 3 <= published.load(Ordering::SeqCst)).then_some(())
-    })
-    .await;
-
-    let (status, written) = run(&engine, &["keys", "rotate"], Some(&keys("new"))).await;
-    assert!(status.success(), "{written}");
-    assert!(written.contains(&format!("{ORGANIZATIONS} data keys wrapped anew")), "{written}");
-    assert!(!written.contains(" 0 plaintext values"), "{written}");
-    // On, with what was wrapped anew.
-    meanwhile(Duration::from_secs(1)).await;
-    held.resume(&subscriptions[0]).await.expect("it is paused");
-    over.store(true, Ordering::SeqCst);
-    for task in publishers {
-        task.await.expect("it does not panic");
-    }
-
-    let expected = ORGANIZATIONS + published.load(Ordering::SeqCst);
-    receiver.received(expected).await;
-    assert_eq!(receiver.count(), expected, "each once");
-    let ended = |state| format!("hookward_deliveries_ended_total{{state=\"{state}\"}}");
-    let here = u32::try_from(expected - ORGANIZATIONS).expect("a small number");
-    eventually("every outcome", async || {
-        let succeeded = service.metric(&ended("succeeded")).await?;
-        (f64::from(here) <= succeeded).then_some(())
-    })
-    .await;
-    assert_eq!(service.metric(&ended("dead")).await, Some(0.0));
-    assert_eq!(service.metric("hookward_decrypt_failures_total").await, Some(0.0));
-    stop(service).await;
-
-    // Nothing needs the old key any more.
-    let service = Settings::new(engine).env(VARIABLE, NEW).start().await;
-    let clinic = service.organization("clinic-1");
-    clinic.publish("after", "{}").await;
-    receiver.received(expected + 1).await;
-}
-
-/// A subscription and an event of each organization; the subscriptions' ids.
-async fn store_before_there_are_keys(engine: &Engine, receiver: &Receiver) -> Vec<String> {
-    let plain = Service::start(engine.clone()).await;
-    let mut subscriptions = Vec::new();
-    for number in 0..ORGANIZATIONS {
-        let clinic = plain.organization(&format!("clinic-{number}"));
-        subscriptions.push(clinic.subscribe(receiver, "standard", "*").await.id);
-        clinic.publish("before", "{}").await;
-    }
-    receiver.received(ORGANIZATIONS).await;
-    stop(plain).await;
-    subscriptions
-}
-
-/// Four callers that publish in this rhythm, for every organization in turn, until it is over.
-fn publishers(
-    service: &Service,
-    published: &Arc<AtomicUsize>,
-    over: &Arc<AtomicBool>,
-) -> Vec<JoinHandle<()>> {
-    let start = |first| {
-        let (published, over) = (Arc::clone(published), Arc::clone(over));
-        let clinics: Vec<_> = (first..ORGANIZATIONS)
-            .step_by(4)
-            .map(|number| service.organization(&format!("clinic-{number}")))
-            .collect();
-        tokio::spawn(async move {
-            let mut rhythm = tokio::time::interval(4 * RHYTHM);
-            for clinic in clinics.iter().cycle() {
-                rhythm.tick().await;
-                if over.load(Ordering::SeqCst) {
-                    return;
-                }
-                let events = (0..REQUEST).map(|_| event("bird", r#"{"name":"Robin"}"#));
-                match clinic.try_publish(events.collect()).await {
-                    Ok(results) => {
-                        published.fetch_add(results.len(), Ordering::SeqCst);
-                    }
-                    // Nothing was stored: more waits than a busy disk takes.
-                    Err(status) => assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}"),
-                }
-            }
-        })
-    };
-    (0..4).map(start).collect()
-}
-
 async fn the_server_starts_only_with_the_keys_that_are_needed(engine: Engine) {
     let settings = Settings::new(engine.clone());
     let service = settings.clone().env(VARIABLE, OLD).start().await;
@@ -301,7 +189,7 @@ async fn the_server_starts_only_with_the_keys_that_are_needed(engine: Engine) {
     assert_eq!(status.code(), Some(78));
     assert!(written.contains("the encryption key old "), "{written}");
 
-    let service = settings.env(VARIABLE, &keys("new")).start().await;
+    let service = settings.env(VARIABLE, &keys::both("new")).start().await;
     service.organization("clinic").publish("bird", "{}").await;
 }
 

@@ -32,6 +32,7 @@ mod forbidden_addresses;
 mod held_back;
 mod hostile_receivers;
 mod idempotency;
+mod key_rotation;
 mod least_data;
 mod least_privilege;
 mod limits;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::{self, Connection, Row};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::lent::Lent;
@@ -22,6 +22,8 @@ use super::row_security::ApiRole;
 
 /// How long somebody waits for a connection, opening one included.
 const ACQUIRE: Duration = Duration::from_secs(1);
+/// How long somebody waits for one that others have, of a server that takes no more.
+const SHARED: Duration = Duration::from_millis(250);
 /// A statement that takes longer is looked after: is it slow, or is it cut off?
 const PATIENCE: Duration = Duration::from_millis(500);
 /// A statement is given up when for this long neither an answer came nor the server
@@ -93,6 +95,8 @@ struct Stock {
     places: Arc<Semaphore>,
     /// In the order in which they came back; the last is lent first.
     idle: Mutex<Vec<(Session, Instant)>>,
+    /// Tells one who waits that a connection came back.
+    returned: Notify,
 }
 
 /// One connection.
@@ -153,7 +157,7 @@ impl Server {
             let place = places.acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
             let session = match stock.take() {
                 Some(session) => session,
-                None => self.open().await?,
+                None => self.open_or_share(stock).await?,
             };
             Ok(Lent::new(Arc::clone(self), side, session, Some(place)))
         };
@@ -161,6 +165,14 @@ impl Server {
             biased;
             lent = timeout(ACQUIRE, lending) => lent.unwrap_or(Err(sqlx::Error::PoolTimedOut)),
             () = self.silence(heard, OUT_OF_REACH) => Err(sqlx::Error::PoolTimedOut),
+        }
+    }
+
+    /// A new one, or where the server takes no more the next that comes back to `stock`.
+    async fn open_or_share(&self, stock: &Stock) -> Result<Session, sqlx::Error> {
+        match self.open().await {
+            Err(error) if is_full(&error) => timeout(SHARED, stock.next()).await.map_err(|_| error),
+            opened => opened,
         }
     }
 
@@ -330,7 +342,18 @@ impl fmt::Debug for Server {
 
 impl Stock {
     fn new(places: u32) -> Stock {
-        Stock { places: Arc::new(Semaphore::new(places as usize)), idle: Mutex::default() }
+        let places = Arc::new(Semaphore::new(places as usize));
+        Stock { places, idle: Mutex::default(), returned: Notify::new() }
+    }
+
+    /// The next that is idle.
+    async fn next(&self) -> Session {
+        loop {
+            if let Some(session) = self.take() {
+                return session;
+            }
+            self.returned.notified().await;
+        }
     }
 
     /// The one that was used last; `None` also when it has been idle for too long, since
@@ -349,6 +372,7 @@ impl Stock {
         let mut idle = self.idle();
         idle.retain(|(_, since)| since.elapsed() < IDLE_MAX);
         idle.push((session, Instant::now()));
+        self.returned.notify_one();
     }
 
     fn clear(&self) {
@@ -359,6 +383,12 @@ impl Stock {
         // A list of whole connections has no half-written state.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the server is there and has no place (`too_many_connections`).
+fn is_full(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    error.code().as_deref() == Some("53300")
 }
 
 /// No answer in time.

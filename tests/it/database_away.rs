@@ -403,6 +403,18 @@ async fn a_full_database_server_refuses_calls_and_nothing_else() {
             assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
         }
     }
+    // A few share the connections that there are.
+    let few = (0..4).map(|_| {
+        let (clinic, id) = (clinic.clone(), subscription.id.clone());
+        tokio::spawn(async move {
+            for _ in 0..25 {
+                clinic.get(&id).await.expect("it waits for a connection");
+            }
+        })
+    });
+    for one in few.collect::<Vec<_>>() {
+        one.await.expect("each was answered");
+    }
     let took = published(&clinic, "meanwhile").await;
     assert!(took <= Duration::from_secs(1), "acknowledged after {took:?}");
     for other in &mut others {

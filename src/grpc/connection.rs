@@ -207,6 +207,20 @@ impl Connection {
         let patience = (!peer.is_known()).then(|| Box::pin(sleep(STRANGER_MAX)));
         Connection { stream, peer, patience }
     }
+
+    /// Fails once a stranger's time is over. Also asked by what writes: of a peer that never
+    /// reads, nothing more is read either.
+    fn check_patience(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if let Some(patience) = &mut self.patience
+            && patience.as_mut().poll(context).is_ready()
+        {
+            self.patience = None;
+            if !self.peer.is_known() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Connected for Connection {
@@ -224,14 +238,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Some(patience) = &mut this.patience
-            && patience.as_mut().poll(context).is_ready()
-        {
-            this.patience = None;
-            if !this.peer.is_known() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-        }
+        this.check_patience(context)?;
         match &mut this.stream {
             Wire::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Wire::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -245,14 +252,18 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.check_patience(context)?;
+        match &mut this.stream {
             Wire::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Wire::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.check_patience(context)?;
+        match &mut this.stream {
             Wire::Plain(stream) => Pin::new(stream).poll_flush(context),
             Wire::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
@@ -270,7 +281,9 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.check_patience(context)?;
+        match &mut this.stream {
             Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }

@@ -47,6 +47,8 @@ pub const SERVICES: [&str; 6] = [
 /// Largest message that is decoded. Requests have at most 4 MiB; the rest lets one
 /// that is slightly larger be told so in our words.
 const MESSAGE_BYTES_MAX: usize = 5 << 20;
+/// The same of a question about health, which anybody may ask.
+const HEALTH_BYTES_MAX: usize = 1 << 10;
 
 const STREAMS_MAX: u32 = 100;
 const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
@@ -148,7 +150,10 @@ fn routes(context: Context, reflection: bool, health: Health) -> io::Result<Rout
         .add_service(events.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(event_types.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(subscriptions.max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(HealthServer::new(HealthService::from_health_reporter(health.reporter)));
+        .add_service(
+            HealthServer::new(HealthService::from_health_reporter(health.reporter))
+                .max_decoding_message_size(HEALTH_BYTES_MAX),
+        );
     if reflection {
         let builder = || {
             tonic_reflection::server::Builder::configure()

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
 use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use tower::service_fn;
 
 use crate::harness::caller::code;
@@ -47,11 +49,42 @@ async fn ends(mut stream: TcpStream, limit: Duration) {
     .await;
 }
 
+/// Asks for one answer after the other and reads none, until the connection ends.
+async fn asks_and_never_reads(mut stream: TcpStream, limit: Duration) {
+    // What a client says first, and PING (RFC 9113, 3.4 and 6.7).
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(preface).await.expect("it listens");
+    let pings = b"\0\0\x08\x06\0\0\0\0\0whosedog".repeat(20_000);
+    let asks = async {
+        let mut at = 0;
+        while let Ok(written @ 1..) = stream.write(&pings[at..]).await {
+            at = (at + written) % pings.len();
+        }
+    };
+    tokio::time::timeout(limit, asks).await.expect("the end of the connection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_may_not_ask_for_health_at_length() {
+    let (engine, key) = (Engine::sqlite(), SigningKey::new("first"));
+    let (_process, address) = guarded(&engine, &key).await;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
+    let mut health = HealthClient::new(endpoint.connect().await.expect("it listens"));
+    for (length, expected) in
+        [(0, None), (500, Some(Code::NotFound)), (2000, Some(Code::OutOfRange))]
+    {
+        let answer = health.check(HealthCheckRequest { service: "a".repeat(length) }).await;
+        assert_eq!(answer.err().map(|refused| refused.code()), expected, "{length} characters");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_shows_no_credentials_in_half_a_minute_is_closed() {
     let (engine, key) = (Engine::sqlite(), SigningKey::new("first"));
     let (_process, address) = guarded(&engine, &key).await;
     let silent = TcpStream::connect(address).await.expect("it listens");
+    let deaf = TcpStream::connect(address).await.expect("it listens");
+    let deaf = tokio::spawn(asks_and_never_reads(deaf, Duration::from_secs(45)));
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&connections);
@@ -64,6 +97,7 @@ async fn a_connection_that_shows_no_credentials_in_half_a_minute_is_closed() {
     assert_eq!(code(&known, "clinic", Some(&token)).await, Code::Ok);
 
     ends(silent, Duration::from_secs(45)).await;
+    deaf.await.expect("that one as well");
     assert_eq!(code(&known, "clinic", Some(&token)).await, Code::Ok);
     assert_eq!(connections.load(Ordering::SeqCst), 1, "who is known stays");
 }

@@ -103,7 +103,7 @@ impl Credentials {
             looked: AtomicU64::new(0),
         };
         let credentials = Credentials { inner: Arc::new(inner) };
-        credentials.refresh().await?;
+        credentials.refresh(true).await?;
         Ok(credentials)
     }
 
@@ -143,12 +143,14 @@ impl Credentials {
         Ok(Arc::clone(principal))
     }
 
-    async fn refresh(&self) -> Result<(), StoreError> {
+    /// Reads the keys if they have changed; `anew`: whatever the version says, since after an
+    /// absence the database may be another, that counts from where it stood.
+    async fn refresh(&self, anew: bool) -> Result<(), StoreError> {
         let inner = &self.inner;
         let began = inner.began.elapsed();
         let version = inner.store.credentials_version().await?;
         let last = inner.keys.load_full();
-        if last.version != version {
+        if anew || last.version != version {
             // They may be newer than the version; then they are read once more.
             let keys = inner.store.api_keys().await?;
             inner.keys.store(Arc::new(Keys::new(version, keys, &last)));
@@ -160,16 +162,20 @@ impl Credentials {
 
     /// Keeps them up until `stop`. Never fails: while the database is away they go stale.
     pub async fn keep(self, metrics: Metrics, stop: CancellationToken) {
+        // Beside each other: writes that are slow must not make the keys stale.
+        tokio::join!(self.keep_fresh(&metrics, &stop), self.keep_noting_use(&stop));
+    }
+
+    async fn keep_fresh(&self, metrics: &Metrics, stop: &CancellationToken) {
         let mut rhythm = tokio::time::interval(POLL);
         rhythm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut noted = Instant::now();
         let mut failing = false;
         loop {
             tokio::select! {
-                () = stop.cancelled() => return self.note_use().await,
+                () = stop.cancelled() => return,
                 _ = rhythm.tick() => {}
             }
-            let refreshed = self.refresh().await;
+            let refreshed = self.refresh(failing).await;
             if let Err(error) = &refreshed {
                 metrics.credential_reload_failed(CredentialSource::ApiKeys);
                 if !failing {
@@ -177,9 +183,14 @@ impl Credentials {
                 }
             }
             failing = refreshed.is_err();
-            if NOTE_USE <= noted.elapsed() && !failing {
-                noted = Instant::now();
-                self.note_use().await;
+        }
+    }
+
+    async fn keep_noting_use(&self, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return self.note_use().await,
+                () = tokio::time::sleep(NOTE_USE) => self.note_use().await,
             }
         }
     }
@@ -191,6 +202,13 @@ impl Credentials {
             used.filter(|(_, time)| *time != 0).map(|(id, time)| (id, Timestamp(time))).collect();
         if let Err(error) = self.inner.store.used_api_keys(&used).await {
             tracing::debug!(%error, "the last use of keys is noted later");
+            for (id, time) in used {
+                if let Some(one) = keys.known.get(&id) {
+                    // One that was used again meanwhile keeps the later time.
+                    let _later =
+                        one.used.compare_exchange(0, time.0, Ordering::Relaxed, Ordering::Relaxed);
+                }
+            }
         }
     }
 }

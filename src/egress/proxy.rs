@@ -4,8 +4,9 @@
 //! receiver, through the tunnel.
 //!
 //! Promise: what is the proxy's fault is told apart from what is the receiver's. A
-//! receiver that cannot be reached makes it answer 502, 503, 504 or late; everything else
-//! that goes wrong is between the proxy and us, and nobody has been asked.
+//! receiver that cannot be reached makes it answer 502, 503, 504 or late, and one that
+//! speaks first is heard through the tunnel; everything else that goes wrong is between the
+//! proxy and us, and nobody has been asked.
 
 use std::io;
 use std::net::SocketAddr;
@@ -47,6 +48,8 @@ pub(super) struct Proxy {
 /// What came of asking for a tunnel.
 enum Tunnel {
     Open(TcpStream),
+    /// It is open, and there the receiver has spoken before it was asked.
+    Heard,
     /// The proxy cannot reach the address.
     Unreachable,
     /// Its operator does not want it to.
@@ -75,6 +78,11 @@ impl Proxy {
                 Ok(Ok(Tunnel::Open(stream))) => {
                     self.works();
                     return Ok((stream, address));
+                }
+                Ok(Ok(Tunnel::Heard)) => {
+                    self.works();
+                    let detail = "The receiver spoke before it was asked.";
+                    return Err(Trouble::new(Failure::Protocol, detail));
                 }
                 Ok(Ok(Tunnel::Unreachable)) => self.works(),
                 Ok(Ok(Tunnel::Forbidden)) => {
@@ -132,8 +140,9 @@ async fn ask(mut stream: TcpStream, address: SocketAddr) -> io::Result<Tunnel> {
         }
     };
     Ok(match status(&head) {
-        // Nobody speaks first in a tunnel but us.
+        // What follows comes through the tunnel (RFC 9110, 9.3.6), where we speak first.
         Some(200..=299) if rest == 0 => Tunnel::Open(stream),
+        Some(200..=299) => Tunnel::Heard,
         Some(403 | 451) => Tunnel::Forbidden,
         Some(502..=504) => Tunnel::Unreachable,
         Some(_) | None => Tunnel::Broken,

@@ -68,18 +68,15 @@ impl Purge {
                 own.into_keys().map(|one| Place::Cursor(Some(one))).collect();
             places.push(Place::Cursor(None));
             places.extend(self.store.purge_waiting(stage).await?.into_iter().map(Place::Passed));
-            let mut events = 0;
             for place in &places {
                 let purged = self.drain(stage, place, stop).await?;
-                events += purged.events;
                 late = late.max(purged.late);
-            }
-            if 0 < events {
-                self.store.truncate_log().await?;
             }
         }
         self.metrics.purge_late(late);
-        self.forget_audit(stop).await
+        self.forget_audit(stop).await?;
+        // Whether anything was purged or not: a round before may have failed right here.
+        self.store.truncate_log().await
     }
 
     fn portion(&self) -> u32 {

@@ -23,6 +23,10 @@ use crate::domain::timestamp::Timestamp;
 
 /// Events that one look of a purge by subject goes through, and how many looks one call takes.
 const CHUNK: usize = 1000;
+/// Events that a transaction purges on demand, on PostgreSQL and on SQLite, which has one
+/// writer: of an organization of a thousand subscriptions their deliveries are many.
+const PART: usize = 100;
+const PART_SQLITE: usize = 10;
 const CHUNKS: usize = 20;
 /// A request that was under way during the purge has recorded by then what it was answered:
 /// it takes 30 seconds at most.
@@ -83,8 +87,8 @@ impl Store {
     }
 
     /// Purges the organization's events about `subject`, newest first, from below `before`.
-    /// Looks at 20,000 events at most; what is published meanwhile is not looked at. Each
-    /// thousand that had some leaves `entry`, with their ids; a call that found none leaves it
+    /// Looks at 20,000 events at most; what is published meanwhile is not looked at. What
+    /// one transaction purges leaves `entry`, with the ids; a call that found none leaves it
     /// alone.
     ///
     /// # Errors
@@ -97,12 +101,13 @@ impl Store {
         before: Option<EventKey>,
         entry: &NewAuditEntry,
     ) -> Result<SubjectPurge, StoreError> {
-        let (floor, marks) = self.traces_of(organization, subject).await?;
         let mut below = before.unwrap_or(EventKey(i64::MAX));
         let mut purged = 0;
         let mut is_recorded = false;
         let mut next = None;
         for _ in 0..CHUNKS {
+            // Anew each time: the organization may get a key meanwhile, and marks with it.
+            let (floor, marks) = self.traces_of(organization, subject).await?;
             let rows = self.marked(organization, &marks, floor..below).await?;
             let (mut about, mut ids) = (Vec::new(), Vec::new());
             for found in &rows {
@@ -113,12 +118,15 @@ impl Store {
                     ids.push(if id.is_empty() { self.ids().event(below) } else { id });
                 }
             }
-            if !about.is_empty() {
+            // Each may go to every subscription that there is.
+            let part = if self.is_shared() { PART } else { PART_SQLITE };
+            for (about, ids) in about.chunks(part).zip(ids.chunks(part)) {
                 let transaction = self.begin_for(organization).await?;
-                let there = self.purge_now(&transaction, organization, &about).await?;
+                let there = self.purge_now(&transaction, organization, about).await?;
                 let there = there.unwrap_or_default();
                 let entry = if there == 0 { entry.without_change() } else { entry.clone() };
-                self.audit(&transaction, &NewAuditEntry { object_ids: ids, ..entry }).await?;
+                self.audit(&transaction, &NewAuditEntry { object_ids: ids.to_vec(), ..entry })
+                    .await?;
                 transaction.commit().await?;
                 is_recorded = true;
                 purged += there;
@@ -131,9 +139,8 @@ impl Store {
         if !is_recorded {
             self.audit_alone(&entry.without_change()).await?;
         }
-        if purged != 0 {
-            self.truncate_log().await?;
-        }
+        // Also where nothing was left to purge: an earlier call may have failed right here.
+        self.truncate_log().await?;
         Ok(SubjectPurge { purged, next })
     }
 
@@ -292,7 +299,14 @@ impl Store {
     /// [`StoreError::Unavailable`]: asking again is safe.
     pub async fn truncate_log(&self) -> Result<(), StoreError> {
         if !self.is_shared() {
-            self.write().execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+            let truncate = self.statement("PRAGMA wal_checkpoint(TRUNCATE)", Vec::new());
+            let told = self.write().query_one_raw(truncate).await?;
+            // A reader in its way is no error to SQLite.
+            let busy: i32 = told.map(|row| column(&row, "busy")).transpose()?.unwrap_or_default();
+            if busy != 0 {
+                let why = "somebody reads the log of SQLite: it still holds what was purged";
+                return Err(StoreError::Unavailable(why.into()));
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! stored without keys goes on being read. The keys themselves are read from the database
 //! once ([`super::data_key`]), so that a row costs no trip of its own.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -76,6 +76,8 @@ struct Known {
     by_id: HashMap<i32, Arc<DataKey>>,
     /// What seals an organization's new values.
     current: HashMap<OrganizationId, Arc<DataKey>>,
+    /// Destroyed: an answer that was under way meanwhile must not bring one back.
+    destroyed: HashSet<i32>,
 }
 
 impl Vault {
@@ -107,18 +109,25 @@ impl Vault {
     }
 
     pub(super) fn keep(&self, key: Arc<DataKey>) {
-        self.known_mut().by_id.insert(key.id(), key);
+        let mut known = self.known_mut();
+        if !known.destroyed.contains(&key.id()) {
+            known.by_id.insert(key.id(), key);
+        }
     }
 
     pub(super) fn keep_current(&self, key: Arc<DataKey>) {
         let mut known = self.known_mut();
+        if known.destroyed.contains(&key.id()) {
+            return;
+        }
         known.by_id.insert(key.id(), Arc::clone(&key));
         known.current.insert(key.organization().clone(), key);
     }
 
-    /// Forgets a key that was destroyed.
+    /// Forgets a key that was destroyed, for good.
     pub(super) fn forget(&self, id: i32) {
         let mut known = self.known_mut();
+        known.destroyed.insert(id);
         if let Some(key) = known.by_id.remove(&id)
             && known.current.get(key.organization()).is_some_and(|current| current.id() == id)
         {
@@ -195,4 +204,24 @@ impl Vault {
 /// A value of a column of text, sealed.
 pub(super) fn seal_text(key: &DataKey, place: &Place, plain: &str) -> String {
     STANDARD_NO_PAD.encode(key.seal(place, plain.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destroyed_key_does_not_come_back_with_an_answer_that_was_under_way() {
+        let keyring = Keyring::parse("a = AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=");
+        let vault = Vault::new(keyring.expect("one key"));
+        let clinic = OrganizationId::stored("clinic");
+        let stored = vault.keyring().generate(7, &clinic).expect("there is a key");
+        let key = Arc::new(vault.keyring().unwrap(&stored).expect("it opens"));
+        vault.keep_current(Arc::clone(&key));
+        assert!(vault.current(&clinic).is_some());
+        vault.forget(7);
+        vault.keep(Arc::clone(&key));
+        vault.keep_current(key);
+        assert!(vault.key(7).is_none() && vault.current(&clinic).is_none());
+    }
 }

@@ -24,10 +24,24 @@ on_both_engines! {
     each_event_is_looked_at_once_in_portions,
     an_organization_may_be_kept_longer_or_shorter,
     settings_change_one_by_one_and_are_taken_back,
+    a_log_that_somebody_reads_is_not_called_empty,
 }
 
 const DAY: Duration = Duration::from_hours(24);
 const DEAD: Next = Next::Dead(DeadReason::AttemptsExhausted);
+
+/// Of SQLite; PostgreSQL's is the operator's.
+async fn a_log_that_somebody_reads_is_not_called_empty(store: Store) {
+    let world = World::new(store).await;
+    let reader = world.store.snapshot(&acme()).await.expect("begins");
+    let look = || world.store.statement("SELECT count(*) AS counted FROM event", vec![]);
+    reader.query_one_raw(look()).await.expect("reads");
+    world.publish(&Draft::to(&[])).await;
+    assert_eq!(world.store.truncate_log().await.is_ok(), world.store.is_shared());
+    reader.query_one_raw(look()).await.expect("still reads");
+    drop(reader);
+    world.store.truncate_log().await.expect("nobody reads it");
+}
 
 async fn a_purged_event_carries_nothing_and_what_is_open_of_it_is_cancelled(store: Store) {
     let world = World::new(store).await;

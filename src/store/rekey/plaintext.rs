@@ -28,10 +28,13 @@ const EVENTS: &str = "SELECT key, payload_version FROM event WHERE key > $1 ORDE
 const EVENT: &str = "
     SELECT organization_id, payload_kind, payload, attributes, subject FROM event
     WHERE key = $1 AND payload_version = 0";
+/// Nothing is sealed under a key that was destroyed meanwhile: it stays as it is, for the
+/// next run and the organization's next key.
 const SEAL_EVENT: &str = "
     UPDATE event SET payload = $1, attributes = $2, subject = $3, payload_key_id = $4,
         payload_version = $5
-    WHERE key = $6 AND payload_version = 0 AND payload IS NOT NULL";
+    WHERE key = $6 AND payload_version = 0 AND payload IS NOT NULL
+      AND EXISTS (SELECT 1 FROM data_key WHERE id = $4 AND routing_version = 0)";
 
 const EVENT_KEYS: &str = "
     SELECT organization_id, event_id, content_hash, hash_key_id FROM event_key
@@ -39,7 +42,8 @@ const EVENT_KEYS: &str = "
     ORDER BY organization_id, event_id LIMIT $3";
 const SEAL_EVENT_KEY: &str = "
     UPDATE event_key SET content_hash = $1, hash_key_id = $2
-    WHERE organization_id = $3 AND event_id = $4 AND hash_key_id = 0 AND content_hash = $5";
+    WHERE organization_id = $3 AND event_id = $4 AND hash_key_id = 0 AND content_hash = $5
+      AND EXISTS (SELECT 1 FROM data_key WHERE id = $2 AND routing_version = 0)";
 
 /// Bodies of failed attempts have at most 4 KiB.
 const ATTEMPTS: &str = "
@@ -51,7 +55,8 @@ const OWNER: &str = "SELECT organization_id FROM subscription WHERE key = $1";
 const SEAL_ATTEMPT: &str = "
     UPDATE attempt SET response_body = $1, response_key_id = $2, response_version = $3
     WHERE subscription_key = $4 AND event_key = $5 AND number = $6 AND response_version = 0
-      AND length(response_body) > 0";
+      AND length(response_body) > 0
+      AND EXISTS (SELECT 1 FROM data_key WHERE id = $2 AND routing_version = 0)";
 
 const SECRETS: &str = "
     SELECT s.key, s.subscription_key, s.secret, o.organization_id
@@ -59,7 +64,8 @@ const SECRETS: &str = "
     WHERE s.key > $1 AND s.secret_version = 0 ORDER BY s.key LIMIT $2";
 const SEAL_SECRET: &str = "
     UPDATE signing_secret SET secret = $1, secret_key_id = $2, secret_version = $3
-    WHERE key = $4 AND secret_version = 0";
+    WHERE key = $4 AND secret_version = 0
+      AND EXISTS (SELECT 1 FROM data_key WHERE id = $2 AND routing_version = 0)";
 
 /// Without a certificate there is no private key.
 const TLS: &str = "
@@ -69,14 +75,16 @@ const TLS: &str = "
     ORDER BY t.subscription_key LIMIT $2";
 const SEAL_TLS: &str = "
     UPDATE subscription_tls SET secret = $1, secret_key_id = $2, secret_version = $3
-    WHERE subscription_key = $4 AND secret_version = 0 AND secret = $5";
+    WHERE subscription_key = $4 AND secret_version = 0 AND secret = $5
+      AND EXISTS (SELECT 1 FROM data_key WHERE id = $2 AND routing_version = 0)";
 
 const HEADERS: &str = "
     SELECT key, organization_id, headers FROM subscription
     WHERE key > $1 AND headers_version = 0 AND headers <> '' ORDER BY key LIMIT $2";
 const SEAL_HEADERS: &str = "
     UPDATE subscription SET headers = $1, headers_key_id = $2, headers_version = $3
-    WHERE key = $4 AND headers_version = 0 AND headers = $5";
+    WHERE key = $4 AND headers_version = 0 AND headers = $5
+      AND EXISTS (SELECT 1 FROM data_key WHERE id = $2 AND routing_version = 0)";
 
 impl Store {
     /// Payloads, attributes and subjects.

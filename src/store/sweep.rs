@@ -57,6 +57,8 @@ const VISIT_POSTGRES: &str = "
     INSERT INTO retention_visit (stage, event_key, organization_id, since)
     SELECT $1::int2, u.e, u.o, u.since FROM unnest($2::int8[], $3::text[], $4::int8[]) u (e, o, since)
     ON CONFLICT (stage, event_key) DO UPDATE SET since = excluded.since";
+/// A look at everybody's events passes so many for each that it may purge.
+const STRETCH: u64 = 20;
 const VISIT_COLUMNS: &str =
     "INSERT INTO retention_visit (stage, event_key, organization_id, since)";
 const VISIT_TAIL: &str = "ON CONFLICT (stage, event_key) DO UPDATE SET since = excluded.since";
@@ -82,7 +84,11 @@ impl Store {
         let retention = self.retention(&transaction).await?;
         let now = Timestamp(self.clock(&transaction).await?);
         let old = now.minus(retention.of(organization, stage)).minus(SLACK);
-        let ceiling = EventKey::first_at(old);
+        let top = EventKey::first_at(old);
+        let ceiling = match organization {
+            Some(_) => top,
+            None => self.stretch(&transaction, from, top, limit).await?,
+        };
         let found = match organization {
             Some(_) => self.own_events(&transaction, name, from, ceiling, limit).await?,
             None => self.events_of_all(&transaction, &retention, from, ceiling, limit).await?,
@@ -100,7 +106,25 @@ impl Store {
         );
         transaction.execute_raw(self.statement(&sql, vec![end.into(), name.into()])).await?;
         transaction.commit().await?;
-        Ok(Purged { more, ..purged })
+        Ok(Purged { more: more || ceiling < top, ..purged })
+    }
+
+    /// Where a look at everybody's events from here ends: nearly all may belong to
+    /// organizations with cursors of their own, and to pass them takes time as well.
+    async fn stretch(
+        &self,
+        transaction: &Transaction,
+        from: EventKey,
+        top: EventKey,
+        limit: u32,
+    ) -> Result<EventKey, StoreError> {
+        let sql = format!(
+            "SELECT key FROM event WHERE key > $1 AND key < $2 ORDER BY key LIMIT 1 OFFSET {}",
+            STRETCH * u64::from(limit)
+        );
+        let values = vec![from.0.into(), top.0.into()];
+        let end = transaction.query_one_raw(self.statement(&sql, values)).await?;
+        Ok(end.map(|row| column(&row, "key")).transpose()?.map_or(top, EventKey))
     }
 
     /// The organizations that have events which one stage has passed and must look at again.

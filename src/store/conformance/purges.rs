@@ -22,6 +22,7 @@ on_both_engines! {
     payloads_go_once_all_deliveries_are_over_for_long_enough,
     everything_goes_with_the_metadata,
     each_event_is_looked_at_once_in_portions,
+    events_that_are_anothers_to_purge_are_passed_in_portions_too,
     an_organization_may_be_kept_longer_or_shorter,
     settings_change_one_by_one_and_are_taken_back,
     a_log_that_somebody_reads_is_not_called_empty,
@@ -217,6 +218,23 @@ async fn each_event_is_looked_at_once_in_portions(store: Store) {
     assert_eq!(count(&world, "retention_visit").await, 1);
     // What comes with an older key is not seen again: there is none that the cursor missed.
     assert_eq!(passing(&world, None, Stage::Payload, 2).await, Purged::default());
+}
+
+async fn events_that_are_anothers_to_purge_are_passed_in_portions_too(store: Store) {
+    let world = World::new(store).await;
+    let month = Kept { payload: Some(31 * DAY), metadata: None };
+    world.store.set_retention(Some(&other()), month, &entry()).await.expect("sets");
+    for _ in 0..50 {
+        world.publish(&Draft { organization: other(), ..Draft::to(&[]) }).await;
+    }
+    world.publish(&Draft::to(&[])).await;
+    let mut portions = Vec::new();
+    for _ in 0..3 {
+        let portion = passing(&world, None, Stage::Payload, 1).await;
+        portions.push((portion.events, portion.more));
+    }
+    assert_eq!(portions, [(0, true), (0, true), (1, true)]);
+    assert_eq!(passing(&world, None, Stage::Payload, 1).await, Purged::default());
 }
 
 async fn an_organization_may_be_kept_longer_or_shorter(store: Store) {

@@ -12,7 +12,7 @@ use super::Parts;
 use super::circuit;
 use super::gone;
 use super::settler::Settled;
-use crate::domain::attempt::{Attempt, AttemptResult, Outcome};
+use crate::domain::attempt::{Attempt, AttemptResult, Fault, Outcome};
 use crate::domain::delivery::DeadReason;
 use crate::domain::failure_streak::{self as streak, Mark};
 use crate::domain::profile::Profile;
@@ -79,7 +79,8 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim, stopping: &AtomicBool) 
         // The payload's place in our own fault is unknown: it counts as a failure, so
         // that a delivery that always panics comes to an end.
         let outcome = Outcome::NoResponse(crate::domain::attempt::Failure::Protocol);
-        let attempt = record(AttemptResult::NotSent, &outcome, "internal error", number, now);
+        let attempt =
+            record(AttemptResult::NotSent, &outcome, (Fault::Ours, "internal error"), number, now);
         let next = next(follow(parts, &route, &claim, number, &outcome, false));
         Made { attempt: Some(attempt), next, sign: Sign::Nothing, mark: Mark::Nothing }
     });
@@ -168,7 +169,8 @@ fn judge(
         Mark::of(streak::Ended { result, fault: sent.fault, number, last_chance, verdict })
     };
     let mark = result.map_or(Mark::Nothing, mark);
-    let attempt = result.map(|result| record(result, &sent.outcome, sent.detail, number, now));
+    let why = (sent.fault, sent.detail);
+    let attempt = result.map(|result| record(result, &sent.outcome, why, number, now));
     Made { attempt, next: next(verdict), sign: Sign::of(&sent.outcome, success), mark }
 }
 
@@ -204,7 +206,7 @@ fn next(verdict: Verdict) -> Next {
 fn record(
     result: AttemptResult,
     outcome: &Outcome,
-    detail: &str,
+    (fault, detail): (Fault, &str),
     number: u32,
     start_time: Timestamp,
 ) -> Attempt {
@@ -222,12 +224,13 @@ fn record(
         start_time,
         duration: Duration::ZERO,
         trace_id: [0; 16],
+        fault,
     }
 }
 
 fn not_sent(why: &str, number: u32, now: Timestamp) -> Made {
     let outcome = Outcome::NoResponse(crate::domain::attempt::Failure::Protocol);
-    let attempt = record(AttemptResult::NotSent, &outcome, why, number, now);
+    let attempt = record(AttemptResult::NotSent, &outcome, (Fault::Ours, why), number, now);
     let next = Next::Dead(DeadReason::NotSendable);
     Made { attempt: Some(attempt), next, sign: Sign::Nothing, mark: Mark::Nothing }
 }

@@ -34,14 +34,26 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// The checks of this process.
 #[derive(Default)]
 struct Checks {
-    /// Each tells whether it had the claim.
-    tasks: JoinSet<bool>,
+    tasks: JoinSet<Ended>,
     /// Whose endpoint each of them asks.
     under_way: HashMap<Id, (SubscriptionKey, OrganizationId)>,
     /// Not to be tried before.
     refused: HashMap<SubscriptionKey, Instant>,
+    /// How often in a row somebody could not be asked by a fault of this side.
+    put_offs: HashMap<SubscriptionKey, u32>,
     /// Where the next look begins, so that nobody waits for ever behind others.
     turn: usize,
+}
+
+/// How the check of an endpoint ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It had no claim: another replica is at it.
+    Refused,
+    /// It could not ask, by a fault of this side.
+    PutOff,
+    /// Otherwise.
+    Done,
 }
 
 /// Asks whoever is due, until `stop`; then the checks under way are given up.
@@ -60,13 +72,21 @@ pub(super) async fn run(parts: &Parts, stop: CancellationToken) {
 }
 
 impl Checks {
-    fn ended(&mut self, ended: Result<(Id, bool), JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
         // One that panicked keeps its claim until it lapses.
-        let (id, claimed) = ended.unwrap_or_else(|error| (error.id(), false));
-        if let Some((key, _)) = self.under_way.remove(&id)
-            && !claimed
-        {
-            self.refused.insert(key, Instant::now() + REFUSED_PAUSE);
+        let (id, ended) = ended.unwrap_or_else(|error| (error.id(), Ended::Refused));
+        let Some((key, _)) = self.under_way.remove(&id) else { return };
+        match ended {
+            Ended::Refused => {
+                self.refused.insert(key, Instant::now() + REFUSED_PAUSE);
+            }
+            Ended::PutOff => {
+                let count = self.put_offs.entry(key).or_default();
+                *count = count.saturating_add(1);
+            }
+            Ended::Done => {
+                self.put_offs.remove(&key);
+            }
         }
     }
 
@@ -74,6 +94,7 @@ impl Checks {
     fn begin(&mut self, parts: &Parts, stop: &CancellationToken) {
         let now = Instant::now();
         self.refused.retain(|_, until| now < *until);
+        self.put_offs.retain(|key, _| parts.routing.route(*key).is_some());
         if !is_certain(parts) {
             return;
         }
@@ -91,7 +112,8 @@ impl Checks {
                 continue;
             }
             let whose = (route.key(), organization.clone());
-            let task = self.tasks.spawn(check(parts.clone(), route, stop.clone()));
+            let put_offs = self.put_offs.get(&route.key()).copied().unwrap_or_default();
+            let task = self.tasks.spawn(check(parts.clone(), route, put_offs, stop.clone()));
             self.under_way.insert(task.id(), whose);
         }
     }
@@ -114,17 +136,19 @@ fn is_certain(parts: &Parts) -> bool {
     parts.lease.is_trusted() && parts.routing.is_fresh()
 }
 
-/// Checks one endpoint. `false`: another replica does.
-async fn check(parts: Parts, route: Arc<Route>, stop: CancellationToken) -> bool {
-    let (Some(asked), Some(question)) = (route.to_ask(), route.question()) else { return true };
+/// Checks one endpoint, after so many times that were put off.
+async fn check(parts: Parts, route: Arc<Route>, put_offs: u32, stop: CancellationToken) -> Ended {
+    let (Some(asked), Some(question)) = (route.to_ask(), route.question()) else {
+        return Ended::Done;
+    };
     let lasts = lasts(route.subscription.spec.attempt_timeout);
     let fence = parts.lease.fence();
     let claim = match parts.store.claim_ownership(fence, route.key(), asked, lasts).await {
         Ok(Some(claim)) => claim,
-        Ok(None) => return false,
+        Ok(None) => return Ended::Refused,
         Err(error) => {
             tracing::debug!(%error, "cannot claim the check of an endpoint");
-            return false;
+            return Ended::Refused;
         }
     };
     // The claim may have taken a while: a pause or another URL since then counts.
@@ -132,18 +156,19 @@ async fn check(parts: Parts, route: Arc<Route>, stop: CancellationToken) -> bool
     let wanted = current.is_some_and(|route| route.to_ask() == Some(asked));
     if !wanted || !is_certain(&parts) {
         give_back(&parts, claim).await;
-        return true;
+        return Ended::Done;
     }
     let finding = tokio::select! {
         biased;
         () = stop.cancelled() => {
             give_back(&parts, claim).await;
-            return true;
+            return Ended::Done;
         }
-        finding = ask(&parts, &route, question) => finding,
+        finding = ask(&parts, &route, question, put_offs) => finding,
     };
+    let ended = if finding.put_off.is_some() { Ended::PutOff } else { Ended::Done };
     settle(&parts, claim, finding).await;
-    true
+    ended
 }
 
 /// Asks the endpoint. Cannot fail: whatever goes wrong is a finding.
@@ -151,6 +176,7 @@ async fn ask(
     parts: &Parts,
     route: &Route,
     (profile, rule, target): (&Profile, &OwnershipRule, &Arc<Target>),
+    put_offs: u32,
 ) -> Finding {
     let now = parts.lease.now();
     let subscription_id = parts.store.ids().subscription(route.key());
@@ -161,6 +187,7 @@ async fn ask(
         subscription_id: &subscription_id,
         keys: &keys,
         seal_key: parts.store.page_key(),
+        put_offs,
         now,
     };
     let check = match Check::new(rule, &asking) {
@@ -175,7 +202,8 @@ async fn ask(
         timeout: route.subscription.spec.attempt_timeout,
     };
     let reply = parts.egress.inquire(inquiry).await;
-    check.judge(&reply.outcome, &reply.headers, reply.detail, parts.lease.now())
+    let why = (reply.fault, reply.detail);
+    check.judge(&reply.outcome, &reply.headers, why, parts.lease.now())
 }
 
 async fn settle(parts: &Parts, claim: OwnershipClaim, finding: Finding) {

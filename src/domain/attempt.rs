@@ -76,6 +76,8 @@ pub struct Attempt {
     pub duration: Duration,
     /// W3C trace id of the attempt's span; all zero when there was none.
     pub trace_id: [u8; 16],
+    /// Whose fault it is that it failed; of the receiver, if it succeeded.
+    pub fault: Fault,
 }
 
 /// How an attempt ended. The numbers are those of the column and of the API's

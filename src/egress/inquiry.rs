@@ -25,6 +25,7 @@ use super::sender::http_request;
 use super::sender::late;
 use super::sender::retry_after;
 use super::target::Target;
+use crate::domain::attempt::Fault;
 use crate::domain::attempt::Outcome;
 use crate::domain::endpoint_url::Host;
 
@@ -47,6 +48,8 @@ pub struct Inquiry {
 pub struct Reply {
     /// What the receiver did, with the start of its answer.
     pub outcome: Outcome,
+    /// Whose fault it is, where the receiver did not answer.
+    pub fault: Fault,
     /// The answer's headers; none where there was no answer.
     pub headers: HeaderMap,
     /// What went wrong, for people, empty when the receiver answered. Never an
@@ -66,7 +69,8 @@ impl Egress {
             Ok(Err(trouble)) => trouble,
             Err(_elapsed) => late(&self.room, has_name, &course),
         };
-        Reply { outcome: trouble.outcome, headers: HeaderMap::new(), detail: trouble.detail }
+        let Trouble { outcome, fault, detail } = trouble;
+        Reply { outcome, fault, headers: HeaderMap::new(), detail }
     }
 }
 
@@ -82,5 +86,5 @@ async fn ask(room: &Room, inquiry: Inquiry, course: &mut Course) -> Result<Reply
         retry_after: retry_after(&head.headers),
         body: received.start,
     };
-    Ok(Reply { outcome, headers: head.headers, detail: "" })
+    Ok(Reply { outcome, fault: Fault::Receiver, headers: head.headers, detail: "" })
 }

@@ -8,13 +8,16 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::future::join;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::ConnectionConfig;
-use hickory_resolver::config::LookupIpStrategy;
 use hickory_resolver::config::NameServerConfig;
 use hickory_resolver::config::ResolveHosts;
 use hickory_resolver::config::ResolverConfig;
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::Record;
+use hickory_resolver::proto::rr::RecordType;
 use tokio::time::timeout;
 
 use crate::domain::attempt::Failure;
@@ -50,7 +53,6 @@ impl Resolver {
         options.timeout = QUERY_TIMEOUT;
         options.attempts = 1;
         options.use_hosts_file = ResolveHosts::Never;
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.preserve_intermediates = false;
         options.positive_min_ttl = Some(TTL_MIN);
         options.positive_max_ttl = Some(TTL_MAX);
@@ -66,19 +68,31 @@ impl Resolver {
             // receiver needs to listen on one.
             return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         }
-        let answer = timeout(BUDGET, self.dns.lookup_ip(format!("{name}.")))
+        let name = format!("{name}.");
+        let both = join(self.ask(&name, RecordType::A), self.ask(&name, RecordType::AAAA));
+        let answers = timeout(BUDGET, both)
             .await
-            .map_err(|_elapsed| no_word("The host name could not be resolved in time."))?
-            .map_err(|reason| {
-                // Only this is the receiver's doing. The name server may be in trouble else.
-                let judge = if reason.is_no_records_found() { no_address } else { no_word };
-                judge("The host name could not be resolved.")
-            })?;
-        let addresses: Vec<IpAddr> = answer.iter().map(|address| address.to_canonical()).collect();
-        if addresses.is_empty() {
-            return Err(no_address("The host name has no address."));
+            .map_err(|_elapsed| no_word("The host name could not be resolved in time."))?;
+        let known = [&answers.0, &answers.1].map(Result::is_ok);
+        let found = [answers.0, answers.1].into_iter().filter_map(Result::ok).flatten();
+        let addresses: Vec<IpAddr> = found.collect();
+        if !addresses.is_empty() {
+            Ok(addresses)
+        } else if known == [true; 2] {
+            // Only this is the receiver's doing. The name server may be in trouble else.
+            Err(no_address("The host name has no address."))
+        } else {
+            Err(no_word("The host name could not be resolved."))
         }
-        Ok(addresses)
+    }
+
+    /// The addresses of one kind; none, where the name servers say that there is none.
+    async fn ask(&self, name: &str, kind: RecordType) -> Result<Vec<IpAddr>, NetError> {
+        match self.dns.lookup(name, kind).await {
+            Ok(answer) => Ok(answer.answers().iter().filter_map(address).collect()),
+            Err(reason) if reason.is_no_records_found() => Ok(Vec::new()),
+            Err(reason) => Err(reason),
+        }
     }
 }
 
@@ -88,6 +102,11 @@ pub(super) fn servers(given: &[SocketAddr]) -> Vec<SocketAddr> {
         return parse_resolv_conf(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
     }
     given.to_vec()
+}
+
+/// IPv4-mapped ones unwrapped. Aliases on the way are none.
+fn address(record: &Record) -> Option<IpAddr> {
+    record.data.ip_addr().map(|address| address.to_canonical())
 }
 
 fn no_address(detail: &'static str) -> Trouble {

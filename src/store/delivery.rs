@@ -26,7 +26,7 @@ use crate::domain::timestamp::Timestamp;
 
 /// Every column but the response body.
 const ATTEMPT: &str = "subscription_key, event_key, number, result, http_status, start_time,
-    duration_us, error, response_key_id, response_version, trace_id";
+    duration_us, error, response_key_id, response_version, trace_id, ours";
 
 /// Where the claims of a retried delivery begin: above those that count from zero, and
 /// with room to count on.

@@ -67,12 +67,12 @@ const OURS_POSTGRES: &str = "
     SELECT found.* FROM unnest($1::int8[], $2::int8[]) wanted (s, e)
     CROSS JOIN LATERAL (
         SELECT subscription_key, event_key FROM attempt
-        WHERE subscription_key = wanted.s AND event_key = wanted.e AND result IN ({ours})
+        WHERE subscription_key = wanted.s AND event_key = wanted.e AND (ours OR result IN ({unsent}))
         OFFSET 0) found";
 const OURS_SQLITE: &str = "
     WITH wanted (s, e) AS ({pairs})
     SELECT subscription_key, event_key FROM wanted CROSS JOIN attempt
-    WHERE subscription_key = s AND event_key = e AND result IN ({ours})";
+    WHERE subscription_key = s AND event_key = e AND (ours OR result IN ({unsent}))";
 
 /// What a settlement says of its endpoint; nothing, while all is well.
 #[derive(Clone, Debug, Default)]
@@ -295,14 +295,16 @@ impl Store {
         if deliveries.is_empty() {
             return Ok(HashSet::new());
         }
+        // An address that our policy refuses is no fault of the receiver's, although nobody
+        // here is at fault either.
         let results = [AttemptResult::BlockedAddress, AttemptResult::NotSent];
-        let ours = results.map(|result| (result as i16).to_string()).join(", ");
+        let unsent = results.map(|result| (result as i16).to_string()).join(", ");
         let statement = if self.is_shared() {
-            let sql = OURS_POSTGRES.replace("{ours}", &ours);
+            let sql = OURS_POSTGRES.replace("{unsent}", &unsent);
             self.statement(&sql, pair_arrays(deliveries.into_iter()).into())
         } else {
             let pairs = Store::pairs(deliveries.len());
-            let sql = OURS_SQLITE.replace("{pairs}", &pairs).replace("{ours}", &ours);
+            let sql = OURS_SQLITE.replace("{pairs}", &pairs).replace("{unsent}", &unsent);
             let pair = |key: DeliveryKey| [Value::from(key.subscription.0), key.event.0.into()];
             self.statement(&sql, deliveries.into_iter().flat_map(pair).collect())
         };

@@ -62,15 +62,15 @@ const APPEND_POSTGRES: &str = "
         SELECT 1 FROM replica WHERE number = $1 AND incarnation = $2 FOR KEY SHARE
     )
     INSERT INTO attempt (subscription_key, event_key, number, result, http_status, start_time,
-        duration_us, error, response_body, response_key_id, response_version, trace_id)
+        duration_us, error, response_body, response_key_id, response_version, trace_id, ours)
     SELECT u.* FROM me, unnest($3::int8[], $4::int8[], $5::int2[], $6::int2[], $7::int2[],
         $8::int8[], $9::int8[], $10::text[], $11::bytea[], $12::int4[], $13::int2[],
-        $14::bytea[]) u
+        $14::bytea[], $15::bool[]) u
     ON CONFLICT DO NOTHING";
 
 const ATTEMPT_COLUMNS: &str = "INSERT INTO attempt (subscription_key, event_key, number, result,
     http_status, start_time, duration_us, error, response_body, response_key_id,
-    response_version, trace_id)";
+    response_version, trace_id, ours)";
 /// What a small group on SQLite is inserted under: the fence, as in [`APPEND_POSTGRES`].
 const APPEND_HELD_SQLITE: &str = "
     WHERE EXISTS (SELECT 1 FROM replica WHERE number = ? AND incarnation = ?)
@@ -204,7 +204,7 @@ impl Store {
         let count = rows.len();
         let values = rows.into_iter().map(attempt_values);
         let tail = "ON CONFLICT DO NOTHING";
-        self.insert_rows(transaction, ATTEMPT_COLUMNS, 12, tail, values, count).await?;
+        self.insert_rows(transaction, ATTEMPT_COLUMNS, 13, tail, values, count).await?;
         Ok(())
     }
 
@@ -252,6 +252,7 @@ fn attempt_values((key, row): (DeliveryKey, AttemptRow)) -> Vec<Value> {
         row.response_key_id.into(),
         row.response_version.into(),
         row.trace_id.into(),
+        row.ours.into(),
     ]
 }
 
@@ -278,6 +279,7 @@ fn append_values(fence: Fence, rows: &[(DeliveryKey, AttemptRow)]) -> Vec<Value>
         of(rows, |row| row.response_key_id),
         of(rows, |row| row.response_version),
         of(rows, |row| row.trace_id.clone()),
+        of(rows, |row| row.ours),
     ]
 }
 

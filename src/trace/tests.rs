@@ -10,6 +10,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
+use crate::domain::attempt::Fault;
 use crate::domain::event::EventSummary;
 use crate::domain::id::{EventKey, OrganizationId};
 
@@ -170,6 +171,7 @@ fn an_attempts_end_says_its_status_and_what_kind_of_error_it_was() {
                 start_time: Timestamp(0),
                 duration: Duration::ZERO,
                 trace_id: [0; 16],
+                fault: Fault::Receiver,
             };
             record_attempt(&attempt_span(&event(published()), 1, Timestamp(0)), &attempt);
         });

@@ -17,6 +17,7 @@ use http::header::USER_AGENT;
 use super::OwnershipRule;
 use super::challenge::Challenge;
 use super::lasts;
+use crate::domain::attempt::Fault;
 use crate::domain::attempt::Outcome;
 use crate::domain::profile::Profile;
 use crate::domain::render::NotSendable;
@@ -29,6 +30,11 @@ use crate::domain::timestamp::Timestamp;
 pub const REQUEST_ORIGIN: &str = "webhook-request-origin";
 /// Header in which an endpoint says who may send.
 const ALLOWED_ORIGIN: &str = "webhook-allowed-origin";
+/// How long an endpoint is left alone that could not be asked by a fault of this side, ...
+const OUR_FAULT_WAIT: Duration = Duration::from_secs(30);
+/// ... and at most: it may be the endpoint's owner who has chosen name servers that never
+/// answer.
+const OUR_FAULT_WAIT_MAX: Duration = Duration::from_mins(15);
 
 /// A request to be made, and what it is to be answered with. `Debug` prints neither values
 /// nor the body.
@@ -40,6 +46,8 @@ pub struct Check {
     /// What is sent; may be empty.
     pub body: Bytes,
     consent: Consent,
+    /// Until the next try, should this one fail by a fault of this side.
+    our_fault_wait: Duration,
 }
 
 /// What a check is made from.
@@ -55,6 +63,8 @@ pub struct Asking<'a> {
     pub keys: &'a [SigningKey],
     /// The key that seals challenges.
     pub seal_key: &'a [u8],
+    /// How often in a row this process has tried in vain, by faults of this side.
+    pub put_offs: u32,
     /// By the database's clock.
     pub now: Timestamp,
 }
@@ -71,8 +81,8 @@ pub struct Finding {
     pub retry_after: Duration,
     /// Whether it asked for that for ever (410 Gone).
     pub gone: bool,
-    /// Set when nobody was asked since our own way out does not work: how long to wait. That
-    /// is no fault of the endpoint's, and counts as no check.
+    /// Set when nobody was asked since our own way out, this machine or its name servers do
+    /// not work: how long to wait. That is no fault of the endpoint's, and counts as no check.
     pub put_off: Option<Duration>,
 }
 
@@ -84,9 +94,9 @@ pub enum CheckResult {
     Proven,
     /// It has answered otherwise.
     Refused,
-    /// It has not answered, or could not be asked.
+    /// It has not answered.
     NoAnswer,
-    /// The request was not made, by our own fault or the subscription's.
+    /// It was not asked, by a fault of this side or the subscription's.
     NotSent,
 }
 
@@ -132,27 +142,28 @@ impl Check {
                 ],
                 body: Bytes::new(),
                 consent: Consent::Origin(origin.clone()),
+                our_fault_wait: our_fault_wait(asking.put_offs),
             }),
             OwnershipRule::Challenge => challenge(user_agent, asking),
         }
     }
 
-    /// What the outcome of the request shows. `headers` are the answer's, `detail` says
-    /// why there is none.
+    /// What the outcome of the request shows. `headers` are the answer's; `fault` and
+    /// `detail` say whose fault it is that there is none, and why.
     #[must_use]
     pub fn judge(
         &self,
         outcome: &Outcome,
         headers: &HeaderMap,
-        detail: &str,
+        (fault, detail): (Fault, &str),
         now: Timestamp,
     ) -> Finding {
         let (status, retry_after, body) = match outcome {
-            Outcome::NoResponse(_) => return Finding::without(CheckResult::NoAnswer, detail),
-            Outcome::NotAsked { wait } => {
-                let put_off = Some(*wait);
-                return Finding { put_off, ..Finding::without(CheckResult::NotSent, detail) };
+            Outcome::NoResponse(_) if fault == Fault::Ours => {
+                return Finding::put_off(self.our_fault_wait, detail);
             }
+            Outcome::NoResponse(_) => return Finding::without(CheckResult::NoAnswer, detail),
+            Outcome::NotAsked { wait } => return Finding::put_off(*wait, detail),
             Outcome::Responded { status, retry_after, body } => (*status, *retry_after, body),
         };
         // A page of errors may hold anything, so that the status counts as well.
@@ -199,6 +210,11 @@ impl Finding {
         Finding::without(CheckResult::NotSent, &format!("Nothing was sent: {why}."))
     }
 
+    /// Nobody was asked, and for a while nobody is.
+    fn put_off(wait: Duration, why: &str) -> Finding {
+        Finding { put_off: Some(wait), ..Finding::without(CheckResult::NotSent, why) }
+    }
+
     pub(super) fn proven() -> Finding {
         Finding::without(CheckResult::Proven, "")
     }
@@ -208,6 +224,12 @@ impl Finding {
         let reason = reason.to_owned();
         Finding { result, reason, retry_after: Duration::ZERO, gone: false, put_off: None }
     }
+}
+
+/// Twice as long each time.
+fn our_fault_wait(put_offs: u32) -> Duration {
+    let times = 1_u32.checked_shl(put_offs.min(16)).unwrap_or(u32::MAX);
+    OUR_FAULT_WAIT.saturating_mul(times).min(OUR_FAULT_WAIT_MAX)
 }
 
 /// A POST that is signed as a delivery would be.
@@ -246,6 +268,7 @@ fn challenge(
         headers,
         body: body.into(),
         consent: Consent::Repeated(challenge),
+        our_fault_wait: our_fault_wait(asking.put_offs),
     })
 }
 

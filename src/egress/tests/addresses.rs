@@ -70,6 +70,16 @@ async fn a_name_nobody_knows_is_a_dns_failure() {
 }
 
 #[tokio::test]
+async fn a_name_of_which_not_all_is_known_says_nothing_of_the_receiver() {
+    let (nameserver, _) = name_server(&[]).await;
+    let egress = asking(loopback(), nameserver);
+    for name in ["broken.example", "half.example"] {
+        let sent = egress.send(request(&target(&format!("https://{name}/")), PLENTY)).await;
+        assert_eq!((failure(&sent), sent.fault), (Failure::Dns, Fault::Ours), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_silent_name_server_is_a_dns_failure_within_its_budget() {
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let egress = asking(loopback(), silent.local_addr().expect("its address"));

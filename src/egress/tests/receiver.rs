@@ -291,8 +291,9 @@ fn server_config() -> rustls::ConfigBuilder<rustls::ServerConfig, rustls::WantsV
     builder.with_safe_default_protocol_versions().expect("protocol versions")
 }
 
-/// A name server that gives `addresses` for `hooks.example` and knows no other name.
-/// It remembers the names it was asked for.
+/// A name server that gives `addresses` for `hooks.example`. It fails when it is asked for
+/// `broken.example` or for an IPv6 address of `half.example`, which has no other; and it
+/// knows no other name. It remembers the names it was asked for.
 pub(super) async fn name_server(
     addresses: &'static [Ipv4Addr],
 ) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
@@ -316,6 +317,11 @@ pub(super) async fn name_server(
 fn dns_answer(query: &[u8], addresses: &[Ipv4Addr]) -> (String, Vec<u8>) {
     const HEADER: usize = 12;
     const TYPE_A: u8 = 1;
+    const NONE: &[Ipv4Addr] = &[];
+    // With the bit for "recursion available".
+    const NO_ERROR: u8 = 0x80;
+    const SERVER_FAILURE: u8 = 0x82;
+    const NO_SUCH_NAME: u8 = 0x83;
     let (mut name, mut at) = (String::new(), HEADER);
     while query[at] != 0 {
         let label = &query[at + 1..=at + usize::from(query[at])];
@@ -323,10 +329,15 @@ fn dns_answer(query: &[u8], addresses: &[Ipv4Addr]) -> (String, Vec<u8>) {
         name.push('.');
         at += 1 + label.len();
     }
-    let known = name == "hooks.example.";
-    let found = if known && query[at + 2] == TYPE_A { addresses } else { &[] };
+    let wants_ipv4 = query[at + 2] == TYPE_A;
+    let (code, found) = match name.as_str() {
+        "hooks.example." if wants_ipv4 => (NO_ERROR, addresses),
+        "hooks.example." => (NO_ERROR, NONE),
+        "half.example." if wants_ipv4 => (NO_ERROR, NONE),
+        "half.example." | "broken.example." => (SERVER_FAILURE, NONE),
+        _ => (NO_SUCH_NAME, NONE),
+    };
     let count = u8::try_from(found.len()).expect("few addresses");
-    let code = if known { 0x80 } else { 0x83 };
     let mut answer = [query[0], query[1], 0x81, code, 0, 1, 0, count, 0, 0, 0, 0].to_vec();
     answer.extend_from_slice(&query[HEADER..at + 5]);
     for address in found {

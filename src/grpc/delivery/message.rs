@@ -93,6 +93,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::attempt::Fault;
     use crate::domain::id::{EventKey, SubscriptionKey};
     use crate::domain::operational_event::dead_reason_name;
     use crate::domain::timestamp::Timestamp;
@@ -122,6 +123,7 @@ mod tests {
                 start_time: Timestamp(1_500_000),
                 duration: Duration::from_millis(20),
                 trace_id,
+                fault: Fault::Receiver,
             };
             attempt_message(&ids, key, attempt)
         };

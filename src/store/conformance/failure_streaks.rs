@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::on_both_engines;
 use super::world::{Draft, World, acme, attempt};
-use crate::domain::attempt::AttemptResult;
+use crate::domain::attempt::{Attempt, AttemptResult, Fault};
 use crate::domain::delivery::DeadReason;
 use crate::domain::failure_streak::{Mark, Rule, Stage};
 use crate::domain::id::{DeliveryKey, SubscriptionKey};
@@ -99,9 +99,15 @@ async fn what_is_settled_twice_counts_once(store: Store) {
 async fn a_delivery_that_failed_by_our_own_fault_too_is_no_volume(store: Store) {
     let world = World::new(store).await;
     let of = world.subscribe(&acme()).await;
-    for ours in [AttemptResult::NotSent, AttemptResult::BlockedAddress] {
+    let results = [
+        (AttemptResult::NotSent, Fault::Receiver),
+        (AttemptResult::BlockedAddress, Fault::Receiver),
+        (AttemptResult::DnsError, Fault::Ours),
+        (AttemptResult::Timeout, Fault::Ours),
+    ];
+    for ours in results {
         let mut first = marked(&world, &of, Mark::Nothing, Next::RetryIn(Duration::ZERO)).await;
-        first.attempt = Some(attempt(1, ours));
+        first.attempt = Some(Attempt { fault: ours.1, ..attempt(1, ours.0) });
         world.store.settle(world.fence, &[first]).await.expect("settles");
         let claims = world.store.claim(world.fence, &[(of.key, 1)], u64::MAX).await;
         let claim = claims.expect("claims").remove(0);

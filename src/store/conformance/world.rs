@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sea_orm::{ConnectionTrait, Value};
 
-use crate::domain::attempt::{Attempt, AttemptResult};
+use crate::domain::attempt::{Attempt, AttemptResult, Fault};
 use crate::domain::audit::{Chain, NewAuditEntry};
 use crate::domain::event::{Event, EventSummary, Payload, TraceContext};
 use crate::domain::id::{
@@ -217,6 +217,7 @@ pub(super) fn attempt(number: u32, result: AttemptResult) -> Attempt {
         start_time: NOON.plus(Duration::from_mins(u64::from(number))),
         duration: Duration::from_millis(20),
         trace_id: [9; 16],
+        fault: Fault::Receiver,
     }
 }
 

@@ -20,6 +20,7 @@ pub struct Model {
     pub response_key_id: i32,
     pub response_version: i16,
     pub trace_id: Vec<u8>,
+    pub ours: bool,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

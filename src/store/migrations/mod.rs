@@ -22,6 +22,7 @@ impl MigratorTrait for Migrations {
             Box::new(M0007),
             Box::new(M0008),
             Box::new(M0009),
+            Box::new(M0010),
         ]
     }
 }
@@ -210,6 +211,27 @@ impl MigrationTrait for M0009 {
         let sql = match connection.get_database_backend() {
             DbBackend::Postgres => include_str!("postgres_0009.sql"),
             _ => include_str!("sqlite_0009.sql"),
+        };
+        connection.execute_unprepared(sql).await.map(drop)
+    }
+}
+
+/// Whose fault it is that an attempt failed.
+struct M0010;
+
+impl MigrationName for M0010 {
+    fn name(&self) -> &'static str {
+        "m0010_fault"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0010 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => include_str!("postgres_0010.sql"),
+            _ => include_str!("sqlite_0010.sql"),
         };
         connection.execute_unprepared(sql).await.map(drop)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::domain::attempt::{Attempt, AttemptResult};
+use crate::domain::attempt::{Attempt, AttemptResult, Fault};
 use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SubscriptionKey};
 use crate::domain::timestamp::{Timestamp, micros};
 use crate::keyring::{Column, DataKey, Place};
@@ -40,6 +40,7 @@ pub(in crate::store) fn attempt(
         start_time: Timestamp(row.start_time),
         duration: Duration::from_micros(u64::try_from(row.duration_us).unwrap_or(0)),
         trace_id: row.trace_id.try_into().unwrap_or_default(),
+        fault: if row.ours { Fault::Ours } else { Fault::Receiver },
     })
 }
 
@@ -71,6 +72,7 @@ pub(in crate::store) fn attempt_row(
         response_key_id: form.key_id,
         response_version: form.version,
         trace_id: if attempt.trace_id == [0; 16] { Vec::new() } else { attempt.trace_id.to_vec() },
+        ours: attempt.fault == Fault::Ours,
     }
 }
 
@@ -97,4 +99,5 @@ pub(in crate::store) struct AttemptRow {
     pub(in crate::store) response_key_id: i32,
     pub(in crate::store) response_version: i16,
     pub(in crate::store) trace_id: Vec<u8>,
+    pub(in crate::store) ours: bool,
 }

@@ -11,6 +11,7 @@ use crate::domain::secret::SecretRule;
 
 const NOON: Timestamp = Timestamp(1_750_000_000_000_000);
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const NO_TROUBLE: (Fault, &str) = (Fault::Receiver, "");
 const STANDARD: &str = include_str!("../../../../profiles/standard.toml");
 
 /// `standard` under another name, with this table and a fixed header.
@@ -51,6 +52,7 @@ fn check(
         subscription_id: "sub_1",
         keys,
         seal_key: b"0123456789abcdef",
+        put_offs: 0,
         now: NOON,
     };
     Check::new(profile.ownership().expect("it asks"), &asking)
@@ -91,8 +93,9 @@ fn a_handshake_carries_the_origin_and_nothing_else() {
 #[test]
 fn a_handshake_is_answered_by_naming_the_sender_or_everybody() {
     let check = handshake();
-    let result =
-        |status, headers: &HeaderMap| check.judge(&answered(status, b""), headers, "", NOON).result;
+    let result = |status, headers: &HeaderMap| {
+        check.judge(&answered(status, b""), headers, NO_TROUBLE, NOON).result
+    };
     for good in ["hooks.example.com", "Hooks.Example.COM", "*", " * "] {
         for status in [200, 204] {
             assert_eq!(result(status, &allowing(&[good])), CheckResult::Proven, "{good}");
@@ -123,18 +126,30 @@ fn a_refusal_says_why_and_what_the_endpoint_asked_for() {
         retry_after: Some(Duration::from_mins(1)),
         body: Bytes::from_static(b"patient 4711"),
     };
-    let finding = check.judge(&outcome, &HeaderMap::new(), "", NOON);
+    let finding = check.judge(&outcome, &HeaderMap::new(), NO_TROUBLE, NOON);
     assert_eq!(finding.reason, "The endpoint answered with status 429.");
     assert_eq!((finding.retry_after, finding.gone), (Duration::from_mins(1), false));
-    assert!(check.judge(&answered(410, b""), &HeaderMap::new(), "", NOON).gone);
+    assert!(check.judge(&answered(410, b""), &HeaderMap::new(), NO_TROUBLE, NOON).gone);
     let silent = Outcome::NoResponse(Failure::BlockedAddress);
-    let finding = check.judge(&silent, &HeaderMap::new(), "The address may not be called.", NOON);
+    let why = (Fault::Receiver, "The address may not be called.");
+    let finding = check.judge(&silent, &HeaderMap::new(), why, NOON);
     assert_eq!(finding.result, CheckResult::NoAnswer);
     assert_eq!(finding.reason, "The address may not be called.");
     let not_asked = Outcome::NotAsked { wait: Duration::from_secs(7) };
-    let finding = check.judge(&not_asked, &HeaderMap::new(), "Our proxy does not work.", NOON);
+    let why = (Fault::Ours, "Our proxy does not work.");
+    let finding = check.judge(&not_asked, &HeaderMap::new(), why, NOON);
     assert_eq!(finding.result, CheckResult::NotSent);
     assert_eq!((finding.put_off, finding.gone), (Some(Duration::from_secs(7)), false));
+    let nameless = Outcome::NoResponse(Failure::Dns);
+    let finding = check.judge(&nameless, &HeaderMap::new(), (Fault::Ours, "No word."), NOON);
+    assert_eq!(finding.result, CheckResult::NotSent);
+    assert_eq!((finding.put_off, &*finding.reason), (Some(OUR_FAULT_WAIT), "No word."));
+}
+
+#[test]
+fn who_cannot_be_asked_by_our_fault_is_tried_ever_more_seldom() {
+    let waits = [0, 1, 2, 4, 5, 100, u32::MAX].map(our_fault_wait);
+    assert_eq!(waits.map(|wait| wait.as_secs()), [30, 60, 120, 480, 900, 900, 900]);
 }
 
 #[test]
@@ -161,7 +176,8 @@ fn a_challenge_is_answered_by_repeating_it_in_time() {
     assert!(!names(&check).contains(&"webhook-signature"));
     let body: serde_json::Value = serde_json::from_slice(&check.body).expect("JSON");
     let challenge = body["challenge"].as_str().expect("a text").as_bytes();
-    let result = |outcome: &Outcome, now| check.judge(outcome, &HeaderMap::new(), "", now).result;
+    let result =
+        |outcome: &Outcome, now| check.judge(outcome, &HeaderMap::new(), NO_TROUBLE, now).result;
     let good = answered(200, challenge);
     let last = NOON.plus(Duration::from_secs(20));
     assert_eq!(result(&good, last), CheckResult::Proven);

@@ -12,7 +12,10 @@ use std::collections::VecDeque;
 use std::iter::repeat_n;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait};
+use sha2::{Digest, Sha256};
 
 use super::StoreError;
 use super::engine::column;
@@ -175,12 +178,12 @@ const POLICIES: &str = "
         CREATE POLICY hookward_service ON {table} USING (true);
         EXECUTE format($policy$
             CREATE POLICY hookward_organization ON {table} AS RESTRICTIVE TO %I USING ({own})
-            $policy$, api);";
+            $policy$, api);
+        COMMENT ON POLICY hookward_organization ON {table} IS '{mark}';";
 const HAS_POLICY: &str = "EXISTS (
             SELECT 1 FROM pg_policy JOIN pg_roles ON polroles = ARRAY[pg_roles.oid]
             WHERE polrelid = '{table}'::regclass AND polname = 'hookward_organization'
-              AND rolname = api)";
-const HAS_RIGHTS: &str = "has_any_column_privilege(api::name, '{table}', 'SELECT')";
+              AND rolname = api AND obj_description(pg_policy.oid, 'pg_policy') = '{mark}')";
 
 /// How things stand. A policy of the role that also binds this one would hide everybody's
 /// rows from the engine.
@@ -213,12 +216,22 @@ impl Table {
         Table { name, privileges, own: Some(own) }
     }
 
+    /// Tells this policy and these rights from those of another release: the database keeps
+    /// an expression in a form of its own. Rights only widen, since the release before may be
+    /// running.
+    fn mark(&self) -> String {
+        let parts = [POLICIES, self.own.unwrap_or_default(), self.privileges];
+        URL_SAFE_NO_PAD.encode(Sha256::digest(parts.join("\n")))
+    }
+
     fn protect(&self) -> String {
         let (policies, done) = match self.own {
             Some(own) => (POLICIES.replace("{own}", own), HAS_POLICY),
-            None => (String::new(), HAS_RIGHTS),
+            // Rights alone need no lock of the table.
+            None => (String::new(), "false"),
         };
         let sql = PROTECT.replace("{policies}", &policies).replace("{done}", done);
+        let sql = sql.replace("{mark}", &self.mark());
         let sql = sql.replace("{privileges}", self.privileges).replace("{table}", self.name);
         sql.replace("{name}", NAME)
     }

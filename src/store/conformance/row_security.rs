@@ -342,3 +342,25 @@ async fn a_service_that_owns_nothing_sees_everything_or_does_not_start() {
     assert!(refused.to_string().contains("would hide every row"), "{refused}");
     superuser.close().await.expect("closes");
 }
+
+#[tokio::test]
+async fn policies_and_rights_of_another_release_are_made_anew() {
+    let Some(url) = postgres::database("apart_anew") else { return };
+    let target = Target::Postgres(url.clone());
+    let settings = Settings { target, connections_max: 4, keyring: keyring() };
+    Store::migrate(&settings).await.expect("migrates");
+    let superuser = connect(&url).await;
+    let sql = "
+        ALTER POLICY hookward_organization ON event USING (true);
+        COMMENT ON POLICY hookward_organization ON event IS 'of another release';
+        REVOKE ALL ON event FROM postgres_api";
+    superuser.execute_unprepared(sql).await.expect("alters");
+    superuser.close().await.expect("closes");
+
+    Store::migrate(&settings).await.expect("migrates again");
+
+    let store = Store::open(&settings).await.expect("opens");
+    let world = filled(store).await;
+    assert_eq!(owners(&bound(&world, &acme()).await, &world, EVENT).await, ["acme"]);
+    world.store.close().await;
+}

@@ -13,6 +13,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::complaint::Complaint;
+
 /// Failures from one address in a window.
 const FROM_ADDRESS_MAX: u32 = 10;
 /// Then all start anew: whoever goes on trying is not shut out for ever.
@@ -20,8 +22,6 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Addresses that are told apart in a window: half a megabyte. More are counted together, so
 /// that memory is bounded whatever number of addresses somebody has.
 const ADDRESSES_MAX: usize = 8192;
-/// How often the log says that somebody was told to come back later.
-const COMPLAINT: Duration = Duration::from_mins(1);
 
 /// Who has failed how often. Cloning shares it.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ struct Window {
     from_address: HashMap<IpAddr, u32>,
     /// From all addresses together that are not told apart.
     from_others: u32,
-    complained: Option<Instant>,
+    complaint: Complaint,
 }
 
 impl Failures {
@@ -85,8 +85,7 @@ impl Window {
     }
 
     fn complain(&mut self, address: IpAddr, now: Instant) {
-        if self.complained.is_none_or(|last| COMPLAINT <= now.saturating_duration_since(last)) {
-            self.complained = Some(now);
+        if self.complaint.is_due(now) {
             tracing::warn!(
                 %address,
                 "calls from an address fail to authenticate more than ten times in a second"

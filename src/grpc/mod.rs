@@ -11,6 +11,7 @@ mod access;
 mod audit;
 mod authentication;
 mod call;
+mod complaint;
 mod connection;
 mod delivery;
 mod event;

@@ -2,11 +2,13 @@
 //! every cause.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::Response;
 use tonic::body::Body;
 
+use super::complaint::Complaint;
 use super::failures::Failures;
 use super::{status, strangers};
 use crate::credentials::Refused;
@@ -80,24 +82,38 @@ pub(super) struct Unlogged;
 pub(super) struct Refusals {
     metrics: Metrics,
     failures: Failures,
+    /// That callers cannot be known.
+    unknowable: Arc<Mutex<Complaint>>,
 }
 
 impl Refusals {
     pub(super) fn new(metrics: Metrics) -> Refusals {
-        Refusals { metrics, failures: Failures::default() }
+        Refusals { metrics, failures: Failures::default(), unknowable: Arc::default() }
     }
 
     /// The answer to a call from this address.
     pub(super) fn refuse(&self, refusal: &Refusal, from: Option<SocketAddr>) -> Response<Body> {
         if let Refusal::ApiKey(Refused::Stale, _) = refusal {
             // No failure of the caller's.
-            self.metrics.authentication_refused(refusal.cause());
-            return status::credentials_unknown().into_http();
+            return self.unknowable(refusal);
         }
         match self.charge(from) {
             Ok(()) => self.unauthenticated(refusal, from),
             Err(wait) => self.limited(refusal, wait),
         }
+    }
+
+    /// The answer while nobody can be known by an API key. Without a line in the log for each:
+    /// nobody who calls then has shown anything.
+    fn unknowable(&self, refusal: &Refusal) -> Response<Body> {
+        self.metrics.authentication_refused(refusal.cause());
+        let mut complaint = self.unknowable.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaint.is_due(Instant::now()) {
+            tracing::warn!("the database is away: nobody is known by an API key");
+        }
+        let mut answer = status::credentials_unknown().into_http();
+        answer.extensions_mut().insert(Unlogged);
+        answer
     }
 
     /// Counts a failure of this address, where it is known.
@@ -212,6 +228,7 @@ mod tests {
         for _ in 0..100 {
             let answer = refusals.refuse(&Refusal::ApiKey(Refused::Stale, None), from);
             assert_eq!(status(&answer).code(), Code::Unavailable);
+            assert!(answer.extensions().get::<Unlogged>().is_some(), "anybody can call");
         }
         let answer = refusals.refuse(&Refusal::NoCredentials, from);
         assert_eq!(status(&answer).code(), Code::Unauthenticated);

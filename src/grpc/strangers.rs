@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use super::complaint::Complaint;
 
 /// Connections from one address, or from one /64 of IPv6, which one machine may have whole.
 const FROM_ADDRESS_MAX: usize = 100;
 /// Connections from all addresses.
 const IN_ALL_MAX: usize = 4096;
-/// How often the log says that somebody was turned away.
-const COMPLAINT: Duration = Duration::from_mins(1);
 
 /// Who is not known yet. Cloning shares it.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct Strangers {
 struct Crowd {
     from_address: HashMap<IpAddr, usize>,
     in_all: usize,
-    complained: Option<Instant>,
+    complaint: Complaint,
 }
 
 impl Strangers {
@@ -36,9 +36,7 @@ impl Strangers {
         let mut crowd = self.crowd();
         let from_address = crowd.from_address.get(&address).copied().unwrap_or(0);
         if FROM_ADDRESS_MAX <= from_address || IN_ALL_MAX <= crowd.in_all {
-            let now = Instant::now();
-            if crowd.complained.is_none_or(|last| COMPLAINT <= now.duration_since(last)) {
-                crowd.complained = Some(now);
+            if crowd.complaint.is_due(Instant::now()) {
                 tracing::warn!(
                     %address,
                     from_address,

@@ -18,6 +18,7 @@ mod event;
 mod event_type;
 mod failures;
 mod field_mask;
+mod methods;
 mod page;
 pub mod pb;
 mod refusals;

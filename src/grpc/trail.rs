@@ -6,7 +6,6 @@
 //! records it first ([`Trail::read`]). What is refused leaves its entry here, so that no
 //! method can forget it.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,17 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use http::{Extensions, Request, Response};
-use prost::Message;
-use prost_types::MethodOptions;
-use prost_types::method_options::IdempotencyLevel;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::{Layer, Service};
 
 use super::connection::Peer;
+use super::methods::{Methods, methods};
 use super::refusals::Unlogged;
-use super::{authentication, call, pb, status};
+use super::{authentication, call, status};
 use crate::audit::Auditor;
 use crate::domain::audit::{Chain, NewAuditEntry, is_object_id};
 use crate::domain::id::OrganizationId;
@@ -175,32 +172,13 @@ impl Trail {
 #[derive(Clone, Debug)]
 pub(super) struct TrailLayer {
     auditor: Auditor,
-    /// `hookward.v1.Service/Method`, and whether it changes something.
-    methods: Arc<BTreeMap<Arc<str>, bool>>,
+    methods: Arc<Methods>,
 }
 
 impl TrailLayer {
     pub(super) fn new(auditor: Auditor) -> TrailLayer {
         TrailLayer { auditor, methods: Arc::new(methods()) }
     }
-}
-
-/// The methods of the API. One that does not say that it has no side effects changes
-/// something.
-fn methods() -> BTreeMap<Arc<str>, bool> {
-    let files = prost_types::FileDescriptorSet::decode(pb::FILE_DESCRIPTOR_SET);
-    let files = files.expect("the build encodes its own descriptors").file;
-    let mut methods = BTreeMap::new();
-    for file in &files {
-        for service in &file.service {
-            for method in &service.method {
-                let level = method.options.as_ref().map(MethodOptions::idempotency_level);
-                let name = format!("{}.{}/{}", file.package(), service.name(), method.name());
-                methods.insert(name.into(), level != Some(IdempotencyLevel::NoSideEffects));
-            }
-        }
-    }
-    methods
 }
 
 impl<S> Layer<S> for TrailLayer {
@@ -299,20 +277,6 @@ mod tests {
     fn trail() -> Trail {
         let facts = Mutex::default();
         Trail { method: Some("Service/Method".into()), changes: true, peer: None, facts }
-    }
-
-    #[test]
-    fn methods_change_something_unless_they_say_that_they_do_not() {
-        let methods = methods();
-        let changes = |method: &str| methods[&*format!("hookward.v1.{method}")];
-        assert!(changes("SubscriptionService/PauseSubscription"));
-        assert!(changes("EventService/PublishEvents"));
-        assert!(!changes("EventService/GetEvent"));
-        for (method, changes) in &methods {
-            let name = method.rsplit_once('/').expect("service and method").1;
-            let reads = name.starts_with("Get") || name.starts_with("List");
-            assert_eq!(*changes, !reads, "{method}");
-        }
     }
 
     #[test]

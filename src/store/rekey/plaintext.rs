@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 
 use crate::domain::id::{DeliveryKey, EventKey, OrganizationId, SecretKey, SubscriptionKey};
 use crate::keyring::{Column, DataKey, Digested, Locked, Place};
@@ -69,7 +69,7 @@ const SEAL_SECRET: &str = "
 
 /// Without a certificate there is no private key.
 const TLS: &str = "
-    SELECT t.subscription_key, t.secret, o.organization_id
+    SELECT t.subscription_key AS key, t.secret, o.organization_id
     FROM subscription_tls t JOIN subscription o ON o.key = t.subscription_key
     WHERE t.subscription_key > $1 AND t.secret_version = 0 AND t.certificate <> ''
     ORDER BY t.subscription_key LIMIT $2";
@@ -230,89 +230,62 @@ impl Store {
 
     /// Signing secrets. Their subscriptions do not change: what signs is the same.
     pub(super) async fn seal_secrets(&self) -> Result<u64, StoreError> {
-        let (mut after, mut count) = (i64::MIN, 0);
-        loop {
-            let began = Instant::now();
-            let walk = self.statement(SECRETS, vec![after.into(), WALK.into()]);
-            let rows = self.read().query_all_raw(walk).await?;
-            let Some(last) = rows.last() else { return Ok(count) };
-            after = column(last, "key")?;
-            let mut writes = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let organization = organization(row)?;
-                let sealing = self.key_of(&organization).await?;
-                let key: i64 = column(row, "key")?;
-                let secret: Vec<u8> = column(row, "secret")?;
-                let form = Form::of(&sealing);
-                let values = vec![
-                    sealing.seal(&secret_place(&organization, SecretKey(key)), &secret).into(),
-                    form.key_id.into(),
-                    form.version.into(),
-                    key.into(),
-                ];
-                writes.push(self.statement(SEAL_SECRET, values));
-            }
-            count += self.write_in_batches(writes, began).await?;
-        }
+        self.seal_along(SECRETS, |sealing, organization, key, row| {
+            let secret: Vec<u8> = column(row, "secret")?;
+            let place = secret_place(organization, SecretKey(key));
+            let values = sealed_values(sealing, sealing.seal(&place, &secret).into(), key);
+            Ok(self.statement(SEAL_SECRET, values))
+        })
+        .await
     }
 
     /// Private keys of client certificates. Nor do their subscriptions change.
     pub(super) async fn seal_tls(&self) -> Result<u64, StoreError> {
-        let (mut after, mut count) = (i64::MIN, 0);
-        loop {
-            let began = Instant::now();
-            let walk = self.statement(TLS, vec![after.into(), WALK.into()]);
-            let rows = self.read().query_all_raw(walk).await?;
-            let Some(last) = rows.last() else { return Ok(count) };
-            after = column(last, "subscription_key")?;
-            let mut writes = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let organization = organization(row)?;
-                let sealing = self.key_of(&organization).await?;
-                let key: i64 = column(row, "subscription_key")?;
-                let secret: Vec<u8> = column(row, "secret")?;
-                let form = Form::of(&sealing);
-                let place = tls_place(&organization, SubscriptionKey(key));
-                let values = vec![
-                    sealing.seal(&place, &secret).into(),
-                    form.key_id.into(),
-                    form.version.into(),
-                    key.into(),
-                    secret.into(),
-                ];
-                writes.push(self.statement(SEAL_TLS, values));
-            }
-            count += self.write_in_batches(writes, began).await?;
-        }
+        self.seal_along(TLS, |sealing, organization, key, row| {
+            let secret: Vec<u8> = column(row, "secret")?;
+            let place = tls_place(organization, SubscriptionKey(key));
+            let mut values = sealed_values(sealing, sealing.seal(&place, &secret).into(), key);
+            values.push(secret.into());
+            Ok(self.statement(SEAL_TLS, values))
+        })
+        .await
     }
 
     /// Custom headers of subscriptions.
     pub(super) async fn seal_headers(&self) -> Result<u64, StoreError> {
+        self.seal_along(HEADERS, |sealing, organization, key, row| {
+            let headers: String = column(row, "headers")?;
+            let place = Place::keyed(Column::SubscriptionHeaders, organization, [key]);
+            // As `row::subscription_model` writes them.
+            let sealed = seal_text(sealing, &place, &map_text(&map(&headers)?));
+            let mut values = sealed_values(sealing, sealed.into(), key);
+            values.push(headers.into());
+            Ok(self.statement(SEAL_HEADERS, values))
+        })
+        .await
+    }
+
+    /// Goes over a table whose statement `walk` gives plaintext rows only, each with its
+    /// `key` and its organization; `seal` says what is to be written for one.
+    async fn seal_along(
+        &self,
+        walk: &str,
+        seal: impl Fn(&DataKey, &OrganizationId, i64, &QueryResult) -> Result<Statement, StoreError>,
+    ) -> Result<u64, StoreError> {
         let (mut after, mut count) = (i64::MIN, 0);
         loop {
             let began = Instant::now();
-            let walk = self.statement(HEADERS, vec![after.into(), WALK.into()]);
+            let walk = self.statement(walk, vec![after.into(), WALK.into()]);
             let rows = self.read().query_all_raw(walk).await?;
-            let Some(last) = rows.last() else { return Ok(count) };
-            after = column(last, "key")?;
+            if rows.is_empty() {
+                return Ok(count);
+            }
             let mut writes = Vec::with_capacity(rows.len());
             for row in &rows {
                 let organization = organization(row)?;
                 let sealing = self.key_of(&organization).await?;
-                let key: i64 = column(row, "key")?;
-                let headers: String = column(row, "headers")?;
-                let place = Place::keyed(Column::SubscriptionHeaders, &organization, [key]);
-                // As `row::subscription_model` writes them.
-                let sealed = seal_text(&sealing, &place, &map_text(&map(&headers)?));
-                let form = Form::of(&sealing);
-                let values = vec![
-                    sealed.into(),
-                    form.key_id.into(),
-                    form.version.into(),
-                    key.into(),
-                    headers.into(),
-                ];
-                writes.push(self.statement(SEAL_HEADERS, values));
+                after = column(row, "key")?;
+                writes.push(seal(&sealing, &organization, after, row)?);
             }
             count += self.write_in_batches(writes, began).await?;
         }
@@ -362,6 +335,12 @@ async fn rest(began: Instant) {
 
 fn organization(row: &QueryResult) -> Result<OrganizationId, StoreError> {
     Ok(OrganizationId::stored(&column::<String>(row, "organization_id")?))
+}
+
+/// The values with which the statements of [`Store::seal_along`] begin.
+fn sealed_values(sealing: &DataKey, sealed: Value, key: i64) -> Vec<Value> {
+    let form = Form::of(sealing);
+    vec![sealed, form.key_id.into(), form.version.into(), key.into()]
 }
 
 /// Subscription, event and number of an attempt.

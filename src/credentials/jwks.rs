@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::jwk::KeySet;
-use crate::domain::principal::Principal;
+use crate::domain::principal::{Organizations, Principal};
 use crate::domain::timestamp::Timestamp;
 use crate::egress::{Egress, Target};
 use crate::metrics::{CredentialSource, Metrics};
@@ -20,8 +20,13 @@ use crate::metrics::{CredentialSource, Metrics};
 const DOCUMENT_BYTES_MAX: usize = 512 << 10;
 /// Time for getting it.
 const FETCH_MAX: Duration = Duration::from_secs(5);
-/// Tokens remembered of one reading; then all are forgotten, and verified anew.
-const REMEMBERED_MAX: usize = 10_000;
+/// Memory for the tokens remembered of one reading, in bytes, and a little more; when it is
+/// full all are forgotten, and verified anew. Room for 50,000 tokens of an organization each.
+const REMEMBERED_BYTES_MAX: usize = 16 << 20;
+/// What remembering takes besides the names in a token.
+const REMEMBERED_BYTES: usize = 256;
+/// What each of its organizations takes besides its name.
+const ORGANIZATION_BYTES: usize = 64;
 
 /// Where the keys are.
 #[derive(Debug)]
@@ -86,8 +91,13 @@ impl Readings {
     }
 }
 
-/// Whose tokens they are, and until when these are good, by the SHA-256 of each.
-type Verified = HashMap<[u8; 32], (Arc<Principal>, Timestamp)>;
+#[derive(Debug, Default)]
+struct Verified {
+    /// Whose tokens they are, and until when these are good, by the SHA-256 of each.
+    callers: HashMap<[u8; 32], (Arc<Principal>, Timestamp)>,
+    /// About as many as `callers` takes.
+    bytes: usize,
+}
 
 /// The keys of one reading, and the tokens that they have verified: with the keys these
 /// are forgotten.
@@ -106,17 +116,30 @@ impl Keys {
     /// Whose token has this SHA-256, if it was verified before and is still good.
     pub(super) fn remembered(&self, digest: &[u8; 32], now: Timestamp) -> Option<Arc<Principal>> {
         let verified = self.verified.read().unwrap_or_else(PoisonError::into_inner);
-        let (principal, end) = verified.get(digest)?;
+        let (principal, end) = verified.callers.get(digest)?;
         (now < *end).then(|| Arc::clone(principal))
     }
 
     pub(super) fn remember(&self, digest: [u8; 32], principal: Arc<Principal>, end: Timestamp) {
         let mut verified = self.verified.write().unwrap_or_else(PoisonError::into_inner);
-        if REMEMBERED_MAX <= verified.len() {
-            verified.clear();
+        let bytes = weight(&principal);
+        if REMEMBERED_BYTES_MAX < verified.bytes + bytes {
+            *verified = Verified::default();
         }
-        verified.insert(digest, (principal, end));
+        if verified.callers.insert(digest, (principal, end)).is_none() {
+            verified.bytes += bytes;
+        }
     }
+}
+
+fn weight(principal: &Principal) -> usize {
+    let organizations: usize = match &principal.organizations {
+        Organizations::All => 0,
+        Organizations::Some(these) => {
+            these.iter().map(|one| ORGANIZATION_BYTES + one.as_str().len()).sum()
+        }
+    };
+    REMEMBERED_BYTES + principal.name.len() + organizations
 }
 
 impl Jwks {

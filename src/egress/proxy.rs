@@ -10,6 +10,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::net::lookup_host;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
@@ -37,12 +39,19 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 const WAIT_MIN: Duration = Duration::from_secs(5);
 /// ... and this at most.
 const WAIT_MAX: Duration = Duration::from_mins(1);
+/// For so long its name is not looked up again, since that takes a thread each time, ...
+const ADDRESSES_FRESH: Duration = Duration::from_secs(5);
+/// ... and for so long after a look that found nothing.
+const NONE_FRESH: Duration = Duration::from_secs(1);
 
 pub(super) struct Proxy {
     /// Name or address; the system resolves it, since it is no receiver's.
     host: String,
     port: u16,
     broken_since: Mutex<Option<Instant>>,
+    /// Where the name led, perhaps nowhere, and when that was asked. Held while it is looked
+    /// up, so that all wait for one look.
+    addresses: tokio::sync::Mutex<Option<(Instant, Arc<[SocketAddr]>)>>,
 }
 
 /// What came of asking for a tunnel.
@@ -60,7 +69,8 @@ enum Tunnel {
 
 impl Proxy {
     pub(super) fn new(host: String, port: u16) -> Proxy {
-        Proxy { host, port, broken_since: Mutex::default() }
+        let addresses = tokio::sync::Mutex::default();
+        Proxy { host, port, broken_since: Mutex::default(), addresses }
     }
 
     /// A tunnel to the first address that the proxy reaches.
@@ -117,13 +127,30 @@ impl Proxy {
 
     async fn reach(&self, course: &mut Course) -> Result<TcpStream, Trouble> {
         course.at_proxy = true;
-        let connect = TcpStream::connect((self.host.as_str(), self.port));
-        let Ok(Ok(stream)) = timeout(REACH_BUDGET, connect).await else {
+        let Ok(Ok(stream)) = timeout(REACH_BUDGET, self.connect()).await else {
             return Err(self.broken());
         };
         course.at_proxy = false;
         stream.set_nodelay(true).map_err(|_| self.broken())?;
         Ok(stream)
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        // Without any it fails.
+        TcpStream::connect(&*self.addresses().await).await
+    }
+
+    async fn addresses(&self) -> Arc<[SocketAddr]> {
+        let mut known = self.addresses.lock().await;
+        if let Some((asked, addresses)) = &*known {
+            let fresh = if addresses.is_empty() { NONE_FRESH } else { ADDRESSES_FRESH };
+            if asked.elapsed() < fresh {
+                return Arc::clone(addresses);
+            }
+        }
+        let found = lookup_host((self.host.as_str(), self.port)).await;
+        let addresses = found.map(Iterator::collect).unwrap_or_default();
+        Arc::clone(&known.insert((Instant::now(), addresses)).1)
     }
 }
 

@@ -162,28 +162,45 @@ impl Janitor {
             if !suspect.is_dead(watch.back) {
                 continue;
             }
-            if let Some(deliveries) = self.store.take_over(&replica).await? {
-                let number = replica.fence.replica;
-                tracing::warn!(number, deliveries, "took over what a dead replica held");
-                self.metrics.taken_over(deliveries);
+            let number = replica.fence.replica;
+            match self.store.take_over(&replica).await {
+                Ok(Some(deliveries)) => {
+                    tracing::warn!(number, deliveries, "took over what a dead replica held");
+                    self.metrics.taken_over(deliveries);
+                }
+                Ok(None) => {}
+                // Whatever is wrong with this one, the others' turn comes.
+                Err(error) => tracing::debug!(%error, number, "cannot take over; trying again"),
             }
         }
         Ok(())
     }
 
     /// Ends waiting deliveries of subscriptions that are deleted, inactive or disabled:
-    /// for a moment, so that replicas are watched meanwhile. The next sweep goes on.
+    /// for a moment, so that replicas are watched meanwhile. The next sweep goes on, in
+    /// another order: one that fails slowly each time must not keep the others waiting.
     async fn end_waiting(&self) -> Result<(), StoreError> {
         let began = Instant::now();
-        for waiting in self.store.waiting().await? {
+        let mut all = self.store.waiting().await?;
+        fastrand::shuffle(&mut all);
+        for waiting in all {
             let key = waiting.subscription;
             let takes = |standing| matches!(standing, Standing::Sendable | Standing::Held);
             if self.routing.route(key).is_some_and(|route| takes(route.standing())) {
                 continue;
             }
-            while self.store.end_waiting(key, END_BATCH).await? == END_BATCH as usize {
+            loop {
+                let ended = self.store.end_waiting(key, END_BATCH).await;
                 if WATCH <= began.elapsed() {
-                    return Ok(());
+                    return ended.map(drop);
+                }
+                match ended {
+                    Ok(count) if count == END_BATCH as usize => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::debug!(%error, "cannot end what waits; trying again");
+                        break;
+                    }
                 }
             }
         }

@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::domain::address::AddressPolicy;
 use crate::domain::endpoint_url::EndpointUrl;
+use crate::domain::id::OrganizationId;
 use crate::domain::jwk::{Algorithm, KEYS_MAX};
 use crate::egress;
 
@@ -247,6 +248,29 @@ async fn verified_tokens_are_remembered_until_they_end_or_the_keys_are_read_anew
     keys.refresh().await;
     let current = keys.current().expect("just read");
     assert_eq!(current.remembered(&[7; 32], Timestamp(999)), None);
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_bounded_by_the_memory_that_it_takes() {
+    let publisher = Publisher::start().await;
+    publisher.says("200 OK", &document(&["a"]));
+    let keys = publisher.keys(ALWAYS);
+    keys.refresh().await;
+    let current = keys.current().expect("just read");
+    let name = |number| OrganizationId::stored(&format!("{number:0>60}"));
+    let organizations = Organizations::Some((0..100).map(name).collect());
+    let caller = Arc::new(Principal { organizations, ..Principal::anyone() });
+    let most = REMEMBERED_BYTES_MAX / (100 * 60);
+    for number in 0..2 * most {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&number.to_le_bytes());
+        current.remember(digest, Arc::clone(&caller), Timestamp(1000));
+        current.remember(digest, Arc::clone(&caller), Timestamp(1000));
+        assert!(current.remembered(&digest, Timestamp(0)).is_some(), "the last one is");
+        let verified = current.verified.read().expect("no panic");
+        assert!(verified.callers.len() <= most);
+        assert_eq!(verified.bytes, verified.callers.len() * weight(&caller));
+    }
 }
 
 #[tokio::test]

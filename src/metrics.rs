@@ -38,15 +38,18 @@ pub enum Refusal {
     QueueFull,
     /// Its organization publishes more than it may.
     RateExceeded,
+    /// Its organization has as many open deliveries as it may.
+    BacklogFull,
 }
 
 impl Refusal {
-    const ALL: [Refusal; 2] = [Refusal::QueueFull, Refusal::RateExceeded];
+    const ALL: [Refusal; 3] = [Refusal::QueueFull, Refusal::RateExceeded, Refusal::BacklogFull];
 
     fn label(self) -> &'static str {
         match self {
             Refusal::QueueFull => "queue_full",
             Refusal::RateExceeded => "rate_exceeded",
+            Refusal::BacklogFull => "backlog_full",
         }
     }
 }
@@ -152,6 +155,7 @@ struct Values {
     purge_late_micros: AtomicU64,
     subscriptions: AtomicU64,
     subscriptions_failing: AtomicU64,
+    backlogs_full: AtomicU64,
     authentication_refusals: [AtomicU64; AuthenticationRefusal::ALL.len()],
     authentication_limited: AtomicU64,
     credential_reload_failures: [AtomicU64; CredentialSource::ALL.len()],
@@ -319,6 +323,11 @@ impl Metrics {
     /// Subscriptions whose receivers have failed since their last success.
     pub fn subscriptions_failing(&self, count: usize) {
         set(&self.values().subscriptions_failing, count as u64);
+    }
+
+    /// Organizations that have as many open deliveries as they may.
+    pub fn backlogs_full(&self, count: usize) {
+        set(&self.values().backlogs_full, count as u64);
     }
 
     /// Endpoints that are left alone for a while.

@@ -193,6 +193,7 @@ fn serve(
     // Not as flags: an older command does not know them.
     command.env("HOOKWARD_MAX_PUBLISH_RATE_ORGANIZATION", "off");
     command.env("HOOKWARD_MAX_CALL_RATE_ORGANIZATION", "off");
+    command.env("HOOKWARD_MAX_OPEN_DELIVERIES_ORGANIZATION", "off");
     let log_file = File::options().create(true).append(true).open(&log)?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);
     let mut child = command.spawn().context("cannot start hookward")?;

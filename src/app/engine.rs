@@ -150,6 +150,10 @@ impl Engine {
 
     fn keep(&mut self, metrics: &Metrics) {
         let stop = || self.stop_keeping.clone();
+        if let Some(backlogs) = self.intake.backlogs() {
+            let count = backlogs.count(self.store.for_upkeep(), metrics.clone(), stop());
+            self.keeping.push(vital(count));
+        }
         let janitor = Janitor {
             store: self.store.clone(),
             lease: self.lease.clone(),

@@ -32,7 +32,12 @@ async fn engine(folder: &std::path::Path) -> Engine {
     let policy = AddressPolicy { allow, ..AddressPolicy::default() };
     let egress = Egress::new(egress::Settings::new(policy)).expect("no extra certificates");
     let settings = Settings {
-        intake: crate::intake::Settings { queue_events: 1000, queue_bytes: 1 << 20, rate: None },
+        intake: crate::intake::Settings {
+            queue_events: 1000,
+            queue_bytes: 1 << 20,
+            rate: None,
+            open_deliveries: None,
+        },
         in_flight: InFlightLimits { organization: 8, replica: 8 },
         auto_disable: None,
         dispatches: true,

@@ -107,7 +107,7 @@ impl App {
             None
         };
         let engine = engine::Settings {
-            intake: settings.intake,
+            intake: settings.intake.where_calls_are_taken(takes_calls),
             in_flight: settings.in_flight,
             auto_disable: settings.auto_disable,
             dispatches: settings.role != Role::Api,

@@ -176,6 +176,16 @@ pub struct ServeArguments {
     #[arg(long, env = "HOOKWARD_MAX_PUBLISH_RATE_ORGANIZATION", hide_env_values = true)]
     #[arg(value_name = "COUNT|off", default_value = "1000")]
     pub(super) max_publish_rate_organization: String,
+    /// Deliveries that one organization may have open, or off.
+    ///
+    /// Open is what waits for its receiver, also while its subscription is paused. An
+    /// organization that has as many publishes no more until a tenth of it is free: it is
+    /// refused with RESOURCE_EXHAUSTED. Counted every five seconds, or less often where that
+    /// takes long; what comes in between is let in. Too low: one receiver that is down stops
+    /// its organization's publishers. Too high: one organization fills the disk of all.
+    #[arg(long, env = "HOOKWARD_MAX_OPEN_DELIVERIES_ORGANIZATION", hide_env_values = true)]
+    #[arg(value_name = "COUNT|off", default_value = "1000000")]
+    pub(super) max_open_deliveries_organization: String,
     /// Other calls for one organization that may be made a second at this process, or off.
     ///
     /// As with publishing: five seconds' worth may come at once, and every replica counts

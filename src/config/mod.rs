@@ -47,6 +47,8 @@ const MIGRATE_CONNECTIONS: u32 = 2;
 const KUBERNETES_PORT: u16 = 443;
 /// The most that can be waited for in bytes; the queue counts them in 32 bits.
 const QUEUE_BYTES_MAX: u64 = 4_000_000_000;
+/// The most deliveries that an organization's limit can let it have open.
+const OPEN_DELIVERIES_MAX: u32 = 1_000_000_000;
 
 /// Longest that a receiver may fail before it is switched off, where it is.
 const AUTO_DISABLE_MAX: Duration = Duration::from_hours(24 * 366);
@@ -408,8 +410,17 @@ fn read_intake(arguments: &ServeArguments, faults: &mut Faults) -> Option<intake
     let bytes = value::bytes(&arguments.publish_queue_bytes, 1024 * 1024, QUEUE_BYTES_MAX);
     let bytes = faults.note("publish-queue-bytes", bytes);
     let rate = value::rate(&arguments.max_publish_rate_organization);
-    let rate = faults.note("max-publish-rate-organization", rate)?;
-    Some(intake::Settings { queue_events: events?, queue_bytes: u32::try_from(bytes?).ok()?, rate })
+    let rate = faults.note("max-publish-rate-organization", rate);
+    let open =
+        value::count_or_off(&arguments.max_open_deliveries_organization, OPEN_DELIVERIES_MAX);
+    let open = faults.note("max-open-deliveries-organization", open);
+    let queue_bytes = u32::try_from(bytes?).ok()?;
+    Some(intake::Settings {
+        queue_events: events?,
+        queue_bytes,
+        rate: rate?,
+        open_deliveries: open?,
+    })
 }
 
 fn read_in_flight(arguments: &ServeArguments, faults: &mut Faults) -> Option<InFlightLimits> {

@@ -68,6 +68,7 @@ fn every_fault_is_reported_at_once() {
         "--publish-queue-events=0",
         "--publish-queue-bytes=64MB",
         "--max-publish-rate-organization=0",
+        "--max-open-deliveries-organization=0",
         "--max-call-rate-organization=none",
         "--max-in-flight-replica=many",
         "--max-in-flight-organization=-1",
@@ -168,10 +169,17 @@ fn values_carry_their_units() {
 }
 
 #[test]
-fn a_rate_can_be_switched_off() {
-    let flags = ["--max-publish-rate-organization=off", "--max-call-rate-organization=off"];
-    let settings = read(&flags).expect("it is right");
+fn limits_of_organizations_can_be_switched_off() {
+    let settings = read(&[]).expect("it is right");
+    assert_eq!(settings.intake.open_deliveries, Some(1_000_000));
+    let settings = read(&[
+        "--max-publish-rate-organization=off",
+        "--max-call-rate-organization=off",
+        "--max-open-deliveries-organization=off",
+    ]);
+    let settings = settings.expect("it is right");
     assert_eq!((settings.intake.rate, settings.call_rate), (None, None));
+    assert_eq!(settings.intake.open_deliveries, None);
 }
 
 #[test]

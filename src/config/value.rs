@@ -16,13 +16,18 @@ pub(super) fn count(text: &str, least: u32, most: u32) -> Result<u32, String> {
     number.ok_or_else(|| format!("write a whole number from {least} to {most}"))
 }
 
-/// So many a second; `off`: any number.
-pub(super) fn rate(text: &str) -> Result<Option<Rate>, String> {
+/// From 1 to `most`; `off`: any number.
+pub(super) fn count_or_off(text: &str, most: u32) -> Result<Option<u32>, String> {
     if text.trim() == "off" {
         return Ok(None);
     }
-    let count = count(text, 1, 1_000_000).map_err(|why| format!("{why}, or off"))?;
-    Ok(NonZeroU32::new(count).map(Rate::per_second))
+    count(text, 1, most).map(Some).map_err(|why| format!("{why}, or off"))
+}
+
+/// So many a second; `off`: any number.
+pub(super) fn rate(text: &str) -> Result<Option<Rate>, String> {
+    let count = count_or_off(text, 1_000_000)?;
+    Ok(count.and_then(NonZeroU32::new).map(Rate::per_second))
 }
 
 /// A size: `1024`, `256KiB`, `64MiB` or `1GiB`, in these bounds.

@@ -7,6 +7,7 @@
 
 mod admission;
 mod announcer;
+mod backlog;
 mod batch;
 mod batcher;
 mod queue;
@@ -18,6 +19,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::admission::Admission;
 pub use self::announcer::announce;
+pub use self::backlog::Backlogs;
 pub use self::batcher::Batcher;
 
 use crate::domain::event::NewEvent;
@@ -37,6 +39,8 @@ const HELD_BACK: u32 = 4;
 const HELD_EVENT_BYTES: usize = 1024;
 /// How long a caller should wait before it tries again after a refusal.
 const RETRY_IN: Duration = Duration::from_millis(200);
+/// The same where its organization has too much open: that takes a while to change.
+const BACKLOG_RETRY_IN: Duration = Duration::from_secs(10);
 
 /// How much may wait to be committed, and how much is taken at all.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,16 @@ pub struct Settings {
     pub queue_bytes: u32,
     /// Events of one organization; `None`: as many as can be stored.
     pub rate: Option<Rate>,
+    /// Deliveries that an organization may have open; `None`: any number.
+    pub open_deliveries: Option<u32>,
+}
+
+impl Settings {
+    /// The same; where nobody publishes, what is open is for others to count.
+    #[must_use]
+    pub fn where_calls_are_taken(self, taken: bool) -> Settings {
+        Settings { open_deliveries: self.open_deliveries.filter(|_| taken), ..self }
+    }
 }
 
 /// The door for publishers. Cloning shares it.
@@ -59,6 +73,7 @@ pub struct Intake {
     held_back: Arc<Semaphore>,
     admission: Arc<Admission>,
     limiter: Option<RateLimiter>,
+    backlogs: Option<Backlogs>,
     jobs: mpsc::UnboundedSender<Job>,
     slots: QueueSlots,
     metrics: Metrics,
@@ -98,6 +113,11 @@ pub enum PublishError {
     },
     /// The organization publishes more than it may.
     RateExceeded {
+        /// When to try again.
+        retry_in: Duration,
+    },
+    /// The organization has as many open deliveries as it may.
+    BacklogFull {
         /// When to try again.
         retry_in: Duration,
     },
@@ -143,6 +163,7 @@ impl Intake {
             held_back: Arc::new(Semaphore::new((settings.queue_bytes / HELD_BACK) as usize)),
             admission: Arc::clone(&admission),
             limiter: settings.rate.map(RateLimiter::new),
+            backlogs: settings.open_deliveries.map(Backlogs::new),
             jobs,
             slots,
             metrics,
@@ -156,15 +177,26 @@ impl Intake {
     ///
     /// # Errors
     ///
-    /// [`PublishError::QueueFull`], [`PublishError::RateExceeded`].
+    /// [`PublishError::QueueFull`], [`PublishError::BacklogFull`],
+    /// [`PublishError::RateExceeded`].
     pub fn admit(&self, organization: &OrganizationId, events: usize) -> Result<(), PublishError> {
         self.has_room(events)?;
+        if self.backlogs.as_ref().is_some_and(|backlogs| backlogs.is_full(organization)) {
+            self.metrics.publish_refused(Refusal::BacklogFull);
+            return Err(PublishError::BacklogFull { retry_in: BACKLOG_RETRY_IN });
+        }
         let Some(limiter) = &self.limiter else { return Ok(()) };
         let count = u32::try_from(events).unwrap_or(u32::MAX);
         limiter.take(organization, count).map_err(|retry_in| {
             self.metrics.publish_refused(Refusal::RateExceeded);
             PublishError::RateExceeded { retry_in }
         })
+    }
+
+    /// What is to be counted, where there is a limit.
+    #[must_use]
+    pub fn backlogs(&self) -> Option<Backlogs> {
+        self.backlogs.clone()
     }
 
     fn has_room(&self, events: usize) -> Result<(), PublishError> {

@@ -92,6 +92,7 @@ async fn publish(
         Err(
             PublishError::QueueFull { .. }
             | PublishError::RateExceeded { .. }
+            | PublishError::BacklogFull { .. }
             | PublishError::StorageFull
             | PublishError::Unavailable
             | PublishError::ShuttingDown,

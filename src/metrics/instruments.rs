@@ -311,7 +311,7 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
     #[expect(clippy::cast_precision_loss, reason = "for people; exact up to 2^53")]
     let plain = |value: u64| value as f64;
     let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
-    let levels: [Level; 10] = [
+    let levels: [Level; 11] = [
         ("hookward_deliveries_queued", "Deliveries that wait in memory", plain, |values| {
             &values.queued
         }),
@@ -351,6 +351,12 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
             "Subscriptions whose receivers have failed since their last success",
             plain,
             |values| &values.subscriptions_failing,
+        ),
+        (
+            "hookward_organizations_backlog_full",
+            "Organizations that have as many open deliveries as they may",
+            plain,
+            |values| &values.backlogs_full,
         ),
         (
             "hookward_token_keys_oldest_age_seconds",

@@ -11,6 +11,7 @@ fn busy() -> Metrics {
     metrics.publish_refused(Refusal::QueueFull);
     metrics.publish_refused(Refusal::RateExceeded);
     metrics.publish_refused(Refusal::RateExceeded);
+    metrics.publish_refused(Refusal::BacklogFull);
     metrics.publish_held_back(Duration::from_secs(1));
     metrics.commit(3, Duration::from_millis(2));
     for result in AttemptResult::ALL {
@@ -37,6 +38,7 @@ fn busy() -> Metrics {
     metrics.operational_event(OperationalType::DeliveryDead);
     metrics.operational_event(OperationalType::DeliveryDead);
     metrics.subscriptions_failing(13);
+    metrics.backlogs_full(12);
     metrics.purged(Stage::Payload, 13);
     metrics.purged(Stage::Metadata, 1);
     metrics.purge_late(Duration::from_secs(61));
@@ -74,6 +76,7 @@ fn the_page_says_what_was_counted() {
         ("hookward_events_duplicate_total", 1.0),
         ("hookward_publish_refused_total{reason=\"queue_full\"}", 1.0),
         ("hookward_publish_refused_total{reason=\"rate_exceeded\"}", 2.0),
+        ("hookward_publish_refused_total{reason=\"backlog_full\"}", 1.0),
         ("hookward_publish_held_back_seconds_sum", 1.0),
         ("hookward_commit_events_sum", 3.0),
         ("hookward_commit_duration_seconds_bucket{le=\"0.0025\"}", 1.0),
@@ -105,6 +108,7 @@ fn the_page_says_what_was_counted() {
         ("hookward_operational_events_total{type=\"hookward.delivery.dead\"}", 2.0),
         ("hookward_operational_events_total{type=\"hookward.subscription.failing\"}", 0.0),
         ("hookward_subscriptions_failing", 13.0),
+        ("hookward_organizations_backlog_full", 12.0),
         ("hookward_events_purged_total{stage=\"payload\"}", 13.0),
         ("hookward_events_purged_total{stage=\"metadata\"}", 1.0),
         ("hookward_purge_late_seconds", 61.0),

@@ -16,6 +16,7 @@
 mod api_key;
 mod audit;
 mod audit_chain;
+mod backlog;
 mod claim;
 mod commit;
 mod data_key;
@@ -69,6 +70,7 @@ use sea_orm::DbBackend;
 pub use self::api_key::NewApiKey;
 pub use self::audit::{AuditFilter, AuditHead, AuditPlace};
 pub use self::audit_chain::FollowedChain;
+pub use self::backlog::OpenDeliveries;
 pub use self::claim::{Claim, Waiting};
 pub use self::commit::{Commit, Committed, NewEventRow};
 pub use self::delivery_list::{DeliveryFilter, DeliveryPage};

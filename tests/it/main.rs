@@ -11,6 +11,7 @@ mod audit_calls;
 mod audit_chain;
 mod authentication;
 mod auto_disable;
+mod backlog_quota;
 mod bytes_are_bytes;
 mod catalogue;
 mod certificates;

@@ -152,6 +152,7 @@ impl Replica {
             .env("RUST_BACKTRACE", "1")
             .env("HOOKWARD_MAX_PUBLISH_RATE_ORGANIZATION", "off")
             .env("HOOKWARD_MAX_CALL_RATE_ORGANIZATION", "off")
+            .env("HOOKWARD_MAX_OPEN_DELIVERIES_ORGANIZATION", "off")
             .envs(environment.iter().map(|(name, value)| (*name, value)))
             .current_dir(&self.folder)
             .stdin(Stdio::null())

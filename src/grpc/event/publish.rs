@@ -163,6 +163,7 @@ fn placed(error: PublishError, repeats: &[Repeat]) -> PublishError {
         }
         other @ (PublishError::QueueFull { .. }
         | PublishError::RateExceeded { .. }
+        | PublishError::BacklogFull { .. }
         | PublishError::TooManyDeliveries
         | PublishError::Rejected
         | PublishError::StorageFull

@@ -3,6 +3,7 @@
 
 mod api_keys;
 mod audit;
+mod backlogs;
 mod claims;
 mod commits;
 mod deliveries;

@@ -1,5 +1,6 @@
 //! A caller of the API, in words: subscribe, publish, see deliveries reach a state.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hookward::grpc::pb;
@@ -11,6 +12,7 @@ use pb::subscription_service_client::SubscriptionServiceClient;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use super::confided::Confided;
 use super::eventually::eventually;
 use super::receiver::Receiver;
 
@@ -19,6 +21,7 @@ use super::receiver::Receiver;
 pub(crate) struct Organization {
     name: String,
     channel: Channel,
+    confided: Arc<Confided>,
 }
 
 /// A subscription that was just created.
@@ -72,8 +75,8 @@ pub(crate) fn event_with_id(id: &str, event_type: &str, json: &str) -> pb::Event
 }
 
 impl Organization {
-    pub(crate) fn new(name: &str, channel: Channel) -> Organization {
-        Organization { name: name.to_owned(), channel }
+    pub(crate) fn new(name: &str, channel: Channel, confided: Arc<Confided>) -> Organization {
+        Organization { name: name.to_owned(), channel, confided }
     }
 
     pub(crate) fn name(&self) -> String {
@@ -128,13 +131,20 @@ impl Organization {
         subscription: pb::Subscription,
         secret: &str,
     ) -> Result<pb::CreateSubscriptionResponse, Status> {
+        self.confided.subscription(&subscription);
+        self.confided.secret(secret);
         let request = pb::CreateSubscriptionRequest {
             organization_id: self.name(),
             subscription: Some(subscription),
             signing_secret: secret.to_owned(),
             ..pb::CreateSubscriptionRequest::default()
         };
-        Ok(self.subscriptions().create_subscription(request).await?.into_inner())
+        let created = self.subscriptions().create_subscription(request).await;
+        let created = created.inspect_err(|told| self.confided.assert_not_told(told))?.into_inner();
+        if let Some(made) = &created.signing_secret {
+            self.confided.secret(&made.secret);
+        }
+        Ok(created)
     }
 
     /// Writes the fields of `paths`.
@@ -143,6 +153,7 @@ impl Organization {
         subscription: pb::Subscription,
         paths: &[&str],
     ) -> Result<pb::Subscription, Status> {
+        self.confided.subscription(&subscription);
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         let request = pb::UpdateSubscriptionRequest {
             organization_id: self.name(),
@@ -150,8 +161,9 @@ impl Organization {
             update_mask: Some(prost_types::FieldMask { paths }),
             validate_only: false,
         };
-        let response = self.subscriptions().update_subscription(request).await?.into_inner();
-        Ok(response.subscription.expect("always there"))
+        let response = self.subscriptions().update_subscription(request).await;
+        let response = response.inspect_err(|told| self.confided.assert_not_told(told))?;
+        Ok(response.into_inner().subscription.expect("always there"))
     }
 
     pub(crate) async fn get(&self, subscription_id: &str) -> Result<pb::Subscription, Status> {
@@ -222,7 +234,9 @@ impl Organization {
         };
         let response = self.subscriptions().rotate_signing_secret(request).await;
         let response = response.expect("it can be rotated").into_inner();
-        response.signing_secret.expect("always there").secret
+        let secret = response.signing_secret.expect("always there").secret;
+        self.confided.secret(&secret);
+        secret
     }
 
     /// Publishes one event without an id of its own, and gives the server's.
@@ -240,8 +254,13 @@ impl Organization {
         &self,
         events: Vec<pb::Event>,
     ) -> Result<Vec<pb::PublishResult>, Status> {
+        for event in &events {
+            self.confided.event(event);
+        }
         let request = pb::PublishEventsRequest { organization_id: self.name(), events };
-        Ok(self.events().publish_events(request).await?.into_inner().results)
+        let published = self.events().publish_events(request).await;
+        let published = published.inspect_err(|told| self.confided.assert_not_told(told))?;
+        Ok(published.into_inner().results)
     }
 
     /// One event, with its payload.

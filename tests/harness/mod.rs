@@ -10,6 +10,7 @@ pub(crate) mod caller;
 pub(crate) mod canary;
 pub(crate) mod client;
 pub(crate) mod collector;
+pub(crate) mod confided;
 pub(crate) mod connect_proxy;
 pub(crate) mod consent;
 pub(crate) mod engine;

@@ -74,6 +74,15 @@ impl Process {
         self.child.wait().expect("it is our child");
     }
 
+    /// Ends it, if it runs, and reads what it has written to the end.
+    pub(crate) fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for reader in self.readers.drain(..) {
+            reader.join().expect("the readers do not panic");
+        }
+    }
+
     /// SIGTERM: the request to end in good order.
     pub(crate) fn terminate(&self) {
         self.signal("TERM");

@@ -3,12 +3,14 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use tonic::transport::{Channel, Endpoint};
 
 use super::admin;
 use super::authority::AUTHORITY;
 use super::client::Organization;
+use super::confided::Confided;
 use super::engine::Engine;
 use super::eventually::eventually;
 use super::process::Process;
@@ -22,6 +24,8 @@ pub(crate) struct Settings {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     loopback: bool,
+    /// To all servers with these settings.
+    confided: Arc<Confided>,
 }
 
 pub(crate) struct Service {
@@ -41,7 +45,13 @@ impl Settings {
         let rates = ["PUBLISH", "CALL"];
         let off = |kind| (format!("HOOKWARD_MAX_{kind}_RATE_ORGANIZATION"), "off".to_owned());
         let environment = rates.map(off).into();
-        Settings { engine, arguments: Vec::new(), environment, loopback: true }
+        Settings {
+            engine,
+            arguments: Vec::new(),
+            environment,
+            loopback: true,
+            confided: Arc::default(),
+        }
     }
 
     /// Adds a flag with a value.
@@ -108,7 +118,12 @@ impl Service {
 
     /// The words of one organization's caller, at this server.
     pub(crate) fn organization(&self, name: &str) -> Organization {
-        Organization::new(name, self.channel())
+        Organization::new(name, self.channel(), self.confided())
+    }
+
+    /// What callers confide to it.
+    pub(crate) fn confided(&self) -> Arc<Confided> {
+        Arc::clone(&self.settings.confided)
     }
 
     /// A connection to the gRPC port.
@@ -186,8 +201,26 @@ impl Service {
 
     /// Starts it again after its end, on the same database and on other ports.
     pub(crate) async fn restart(&mut self) {
+        self.process.end();
+        self.search();
         self.process = self.settings.launch();
         self.ports = ready(&mut self.process).await;
+    }
+}
+
+impl Service {
+    /// Panics when the server has written what was confided to it.
+    fn search(&self) {
+        self.settings.confided.assert_absent("what the server wrote", &self.written());
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.process.end();
+            self.search();
+        }
     }
 }
 

@@ -272,7 +272,7 @@ async fn insist(doors: &Doors, number: usize, events: Vec<pb::Event>) {
             doors.get(turn % doors.len().max(1)).cloned()
         };
         if let Some(door) = door {
-            let clinic = Organization::new(&name(number % ORGANIZATIONS), door);
+            let clinic = Organization::new(&name(number % ORGANIZATIONS), door, Arc::default());
             match clinic.try_publish(events.clone()).await {
                 Ok(_) => return,
                 Err(status) => refused = Some(status),

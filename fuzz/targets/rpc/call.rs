@@ -200,6 +200,14 @@ pub enum Method {
         catalog: Text,
         page: Page,
     },
+    PurgeEvent(Text),
+    PurgeSubject {
+        subject: Text,
+        token: Text,
+    },
+    ListAuditEntries {
+        filter: Filter,
+    },
 }
 
 #[derive(Arbitrary, Clone, Debug)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use hookward::grpc::pb;
+use pb::audit_service_client::AuditServiceClient;
 use pb::delivery_service_client::DeliveryServiceClient;
 use pb::event_service_client::EventServiceClient;
 use pb::event_type_service_client::EventTypeServiceClient;
@@ -42,6 +43,10 @@ pub struct Caller {
     /// By event id: what was accepted, and how many deliveries it made.
     published: BTreeMap<String, (Option<pb::event::Payload>, u32)>,
     pings: usize,
+    /// Events that were purged by their ids.
+    purged: BTreeSet<String>,
+    /// How many events were purged by their subjects.
+    purges_by_subject: u64,
 }
 
 /// The answer to a request of so many bytes, unless it is an error that the method may
@@ -105,6 +110,8 @@ impl Caller {
             etags: Vec::new(),
             published: BTreeMap::new(),
             pings: 0,
+            purged: BTreeSet::new(),
+            purges_by_subject: 0,
         }
     }
 
@@ -357,6 +364,19 @@ impl Caller {
                 let list = ask!(self, EventServiceClient, list_events, [INVALID], request);
                 self.tokens.extend(list.map(|list| list.next_page_token));
             }
+            Method::PurgeEvent(_) | Method::PurgeSubject { .. } => {
+                self.purge(organization_id, method, own).await;
+            }
+            Method::ListAuditEntries { filter } => {
+                let request = pb::ListAuditEntriesRequest {
+                    organization_id,
+                    time: range(&filter),
+                    page_size: filter.page.size,
+                    page_token: filter.page.token.of(&self.tokens),
+                };
+                let list = ask!(self, AuditServiceClient, list_audit_entries, [INVALID], request);
+                self.tokens.extend(list.map(|list| list.next_page_token));
+            }
             Method::GetEventType { catalog, name } => {
                 let (catalog, name) = (catalog.one_of(&CATALOGS), name.one_of(&TYPES));
                 let request = pb::GetEventTypeRequest { organization_id, catalog, name };
@@ -373,6 +393,34 @@ impl Caller {
                 self.tokens.extend(list.map(|list| list.next_page_token));
             }
             other => self.act_on_delivery(organization_id, other, own).await,
+        }
+    }
+
+    async fn purge(&mut self, organization_id: String, method: Method, own: bool) {
+        match method {
+            Method::PurgeEvent(id) => {
+                let event_id = id.of(&self.events);
+                let request = pb::PurgeEventRequest { organization_id, event_id: event_id.clone() };
+                let codes = [INVALID, MISSING, STATE];
+                let purged = ask!(self, EventServiceClient, purge_event, codes, request);
+                if own && purged.is_some() {
+                    self.purged.insert(event_id);
+                }
+            }
+            Method::PurgeSubject { subject, token } => {
+                let request = pb::PurgeSubjectRequest {
+                    organization_id,
+                    subject: subject.one_of(&SUBJECTS),
+                    page_token: token.of(&self.tokens),
+                };
+                let codes = [INVALID, STATE];
+                let purged = ask!(self, EventServiceClient, purge_subject, codes, request);
+                if let Some(purged) = purged {
+                    self.purges_by_subject += if own { purged.purged_count } else { 0 };
+                    self.tokens.push(purged.next_page_token);
+                }
+            }
+            _ => unreachable!("made elsewhere"),
         }
     }
 
@@ -453,7 +501,7 @@ impl Caller {
             let found = ask!(self, SubscriptionServiceClient, get_subscription, [MISSING], request);
             assert_eq!(found.is_none(), missing);
         }
-        let mut all = self.pings;
+        let (mut all, mut purged) = (self.pings, 0);
         for (event_id, (payload, count)) in &self.published {
             let request = pb::GetEventRequest {
                 organization_id: organization_id.clone(),
@@ -462,11 +510,17 @@ impl Caller {
             };
             let found = ask!(self, EventServiceClient, get_event, [], request);
             let event = found.and_then(|found| found.event).expect("it was accepted");
-            assert_eq!(&event.payload, payload, "byte for byte");
+            if event.payload.is_none() && event.payload_purge_time.is_some() {
+                purged += u64::from(!self.purged.contains(event_id));
+            } else {
+                assert!(!self.purged.contains(event_id), "{event_id} is purged");
+                assert_eq!(&event.payload, payload, "byte for byte");
+            }
             assert_eq!(self.deliveries_of(event_id).await.len(), *count as usize, "{event_id}");
             all += *count as usize;
         }
         assert_eq!(self.deliveries_of("").await.len(), all, "and no others");
+        assert!(purged <= self.purges_by_subject, "{purged} are purged and no more were asked for");
     }
 
     /// The subscriptions and events of the deliveries of an event, or of all.
@@ -534,7 +588,7 @@ impl Caller {
             payload: draft.payload.as_ref().map(payload),
             content_type: draft.content_type.one_of(&["", "application/json", "text/plain"]),
             attributes: map(&draft.attributes, &["k", "a.b", ""]),
-            subject: draft.subject.one_of(&["", "patient-1"]),
+            subject: draft.subject.one_of(&SUBJECTS),
             expire_time: draft.expire_time.as_ref().map(Time::timestamp),
             ..pb::Event::default()
         }
@@ -553,6 +607,7 @@ const URLS: [&str; 5] = [
     "https://[::1]:443/?a",
     "https://bücher.example/%20",
 ];
+const SUBJECTS: [&str; 3] = ["", "patient-1", "patient-2"];
 const PATTERNS: [&str; 6] = ["*", "notes.*", "notes.create", "notes", "ping", ""];
 const TYPES: [&str; 5] = ["notes.create", "notes.patched", "ping", "message_sent", ""];
 const PROFILES: [&str; 7] =

@@ -231,3 +231,6 @@ impl Keys {
         Keys { version, known: known.collect() }
     }
 }
+
+#[cfg(test)]
+mod tests;

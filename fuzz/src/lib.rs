@@ -1,16 +1,23 @@
-//! What several targets need: a runtime, a receiver on loopback that does as told, and inputs
-//! of several parts.
+//! What several targets need: a runtime, the service, a receiver on loopback that does as
+//! told, and inputs of several parts.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use hookward::app::App;
+use hookward::config::Settings;
 use hookward::domain::address::AddressPolicy;
 use hookward::domain::endpoint_url::EndpointUrl;
-use hookward::egress::{Egress, Settings, Target};
+use hookward::egress::{self, Egress, Target};
+use hookward::metrics::Metrics;
+use hookward::store::Store;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinHandle, JoinSet};
+use tonic::transport::{Channel, Endpoint};
 
 /// One thread beside the fuzzer's own: what runs in the background goes on between two
 /// inputs.
@@ -29,7 +36,8 @@ pub fn cpu_time() -> Duration {
 /// The real way out. Only loopback may be called.
 pub static EGRESS: LazyLock<Egress> = LazyLock::new(|| {
     let allow = vec!["127.0.0.1/32".parse().expect("an address")];
-    Egress::new(Settings::new(AddressPolicy { allow, ..AddressPolicy::default() })).expect("opens")
+    Egress::new(egress::Settings::new(AddressPolicy { allow, ..AddressPolicy::default() }))
+        .expect("opens")
 });
 
 /// The parts of an input between these two bytes; at least one.
@@ -41,6 +49,49 @@ pub fn split<'a>(mut text: &'a [u8], separator: &[u8; 2]) -> Vec<&'a [u8]> {
     }
     parts.push(text);
     parts
+}
+
+/// The service in this process, on a SQLite file of its own, and a connection to it. It
+/// answers calls and sends nothing.
+pub struct Server {
+    _folder: TempDir,
+    _app: App,
+    /// Where it takes calls.
+    pub address: SocketAddr,
+    /// A connection to there.
+    pub channel: Channel,
+}
+
+impl Server {
+    /// Starts one that calls on nobody but loopback and asks for no credentials.
+    pub async fn start() -> Server {
+        let folder = TempDir::new().expect("a temporary folder");
+        let settings = Server::settings(&folder, &["--egress-allow=127.0.0.1/32"]);
+        Store::migrate(&settings.database).await.expect("migrates");
+        Server::run(folder, settings).await
+    }
+
+    /// The settings of one whose file is in `folder`, with these flags besides.
+    pub fn settings(folder: &TempDir, flags: &[&str]) -> Settings {
+        let usual = [
+            &*format!("--database-url=sqlite:{}", folder.path().join("hookward.db").display()),
+            "--grpc-listen=127.0.0.1:0",
+            "--admin-listen=off",
+            "--role=api",
+            "--max-call-rate-organization=off",
+        ];
+        let flags = usual.iter().chain(flags).map(|flag| (*flag).to_owned());
+        Settings::from_flags(flags).expect("they are right")
+    }
+
+    /// Starts one on a database that is ready.
+    pub async fn run(folder: TempDir, settings: Settings) -> Server {
+        let app = App::start(settings, Metrics::new()).await.expect("starts");
+        let address = app.grpc_address().expect("it takes calls");
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an endpoint");
+        let channel = endpoint.connect().await.expect("connects");
+        Server { _folder: folder, _app: app, address, channel }
+    }
 }
 
 /// How a receiver treats a connection.

@@ -13,8 +13,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hookward::app::App;
-use hookward::config::Settings;
 use hookward::domain::api_key::{ApiKeySecret, read_token};
 use hookward::domain::audit::{Chain, NewAuditEntry};
 use hookward::domain::id::{ApiKeyId, IdCodec};
@@ -22,7 +20,6 @@ use hookward::domain::principal::Organizations;
 use hookward::domain::scope::Scopes;
 use hookward::grpc::pb::ListEventsRequest;
 use hookward::grpc::pb::event_service_client::EventServiceClient;
-use hookward::metrics::Metrics;
 use hookward::store::{NewApiKey, Store};
 use hookward_fuzz::{RUNTIME, split};
 use libfuzzer_sys::fuzz_target;
@@ -30,7 +27,6 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::json;
 use tempfile::TempDir;
 use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
@@ -46,9 +42,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| RUNTIME.block_on(Server::star
 
 /// The service in this process, and what is good there.
 struct Server {
-    _folder: TempDir,
-    _app: App,
-    channel: Channel,
+    service: hookward_fuzz::Server,
     key: String,
     revoked: String,
     token: String,
@@ -68,16 +62,9 @@ impl Server {
             path("keys.json")
         );
         fs::write(path("auth.toml"), issuer).expect("the folder is ours");
-        let flags = [
-            format!("--database-url=sqlite:{}", path("hookward.db")),
-            "--grpc-listen=127.0.0.1:0".to_owned(),
-            "--admin-listen=off".to_owned(),
-            "--role=api".to_owned(),
-            "--auth=api-key,jwt".to_owned(),
-            format!("--auth-file={}", path("auth.toml")),
-            "--max-call-rate-organization=off".to_owned(),
-        ];
-        let settings = Settings::from_flags(flags).expect("they are right");
+        let auth_file = format!("--auth-file={}", path("auth.toml"));
+        let settings =
+            hookward_fuzz::Server::settings(&folder, &["--auth=api-key,jwt", &auth_file]);
         Store::migrate(&settings.database).await.expect("migrates");
         let store = Store::visit(&settings.database).await.expect("opens");
         let (key, revoked) = (make(&store, 1).await, make(&store, 2).await);
@@ -85,11 +72,8 @@ impl Server {
         store.close().await;
         // With its lock on the file.
         drop(store);
-        let app = App::start(settings, Metrics::new()).await.expect("starts");
-        let address = app.grpc_address().expect("it takes calls");
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an endpoint");
-        let channel = endpoint.connect().await.expect("connects");
-        Server { _folder: folder, _app: app, channel, key, revoked, token: token(&pair) }
+        let service = hookward_fuzz::Server::run(folder, settings).await;
+        Server { service, key, revoked, token: token(&pair) }
     }
 
     async fn call(&self, values: &[AsciiMetadataValue]) -> Result<(), Status> {
@@ -99,7 +83,7 @@ impl Server {
         for value in values {
             request.metadata_mut().append("authorization", value.clone());
         }
-        EventServiceClient::new(self.channel.clone()).list_events(request).await.map(drop)
+        EventServiceClient::new(self.service.channel.clone()).list_events(request).await.map(drop)
     }
 }
 

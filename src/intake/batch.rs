@@ -79,6 +79,16 @@ impl Batch {
         (self, Batch { requests: second })
     }
 
+    /// A batch for each organization, in no order that matters.
+    pub(super) fn by_organization(self) -> Vec<Batch> {
+        let mut apart: HashMap<Option<OrganizationId>, Vec<Request>> = HashMap::new();
+        for request in self.requests {
+            let organization = request.job.events.first().map(|event| event.organization.clone());
+            apart.entry(organization).or_default().push(request);
+        }
+        apart.into_values().map(|requests| Batch { requests }).collect()
+    }
+
     /// The publishers' ids.
     pub(super) fn ids(&self) -> Vec<(OrganizationId, String)> {
         let id = |event: &NewEvent| event.id.clone().map(|id| (event.organization.clone(), id));

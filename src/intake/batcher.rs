@@ -1,5 +1,6 @@
 //! The task that commits.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::permits::{Circuits, QueueSlots};
 use crate::routing::Routing;
-use crate::store::{Commit, Committed, Fence, Store, StoreError};
+use crate::store::{Commit, Committed, Fence, Published, Stale, Store, StoreError};
 use crate::trace;
 
 /// Commits under way at once on PostgreSQL: while one waits for the disk, or for a standby,
@@ -29,6 +30,9 @@ const WORTHWHILE: usize = 32;
 /// A commit of more events than this is not joined by another: it keeps the database busy
 /// by itself, and publishers would only outrun the sending.
 const JOINED_MAX: usize = 64;
+/// For so long an organization's events are matched again whenever its subscriptions change;
+/// others wait for the commit, too. It takes a slow link for somebody to change them so often.
+const MOVING_MAX: Duration = Duration::from_secs(1);
 /// Time between two tries to learn what became of a commit.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -55,6 +59,26 @@ pub struct Batcher {
 enum Tried {
     Done,
     Again(Batch),
+    /// The same, since subscriptions have changed: they have been read.
+    Moved(Batch),
+}
+
+/// What of a batch is tried at once.
+struct Part {
+    batch: Batch,
+    /// What is stored already under ids that its publishers chose.
+    known: Vec<Published>,
+    /// Changes of others count at the first try only.
+    stale: Stale,
+    /// The first try of the batch.
+    began: Instant,
+}
+
+impl Part {
+    fn new(batch: Batch) -> Part {
+        let stale = Stale::ByAnyChange;
+        Part { batch, known: Vec::new(), stale, began: Instant::now() }
+    }
 }
 
 /// The commits whose answers were lost, and what became of them is not known yet. Until it
@@ -121,41 +145,46 @@ impl Batcher {
 
     /// Commits a batch, in as many tries and parts as it takes.
     async fn commit(&self, batch: Batch, outage: &Outage) {
-        let mut parts = vec![batch];
-        while let Some(mut batch) = parts.pop() {
-            let mut known = Vec::new();
-            loop {
-                let span = tracing::debug_span!(
-                    target: trace::TARGET,
-                    parent: batch.span().cloned().unwrap_or_else(tracing::Span::none),
-                    "commit", requests = batch.len()
-                );
-                match self.attempt(batch, &known, outage).instrument(span).await {
-                    Ok(Tried::Done) => break,
-                    Ok(Tried::Again(again)) => batch = again,
-                    Err((again, Obstacle::IdTaken)) => {
-                        batch = again;
-                        match self.store.published(&batch.ids()).await {
-                            Ok(published) => known = published,
-                            Err(error) => {
-                                batch.refuse(|| refusal(&error));
-                                break;
-                            }
-                        }
+        let mut parts = VecDeque::from([Part::new(batch)]);
+        while let Some(part) = parts.pop_front() {
+            let Part { batch, known, stale, began } = part;
+            let span = tracing::debug_span!(
+                target: trace::TARGET,
+                parent: batch.span().cloned().unwrap_or_else(tracing::Span::none),
+                "commit", requests = batch.len()
+            );
+            match self.attempt(batch, &known, stale, outage).instrument(span).await {
+                Ok(Tried::Done) => {}
+                Ok(Tried::Again(batch)) => {
+                    parts.push_front(Part { batch, known, stale, began });
+                }
+                Ok(Tried::Moved(batch)) if stale == Stale::ByAnyChange => {
+                    let stale = Stale::ByOwnChange;
+                    parts.push_front(Part { batch, known, stale, began });
+                }
+                Ok(Tried::Moved(batch)) => {
+                    // Whoever changes nothing is stored before the others try again.
+                    let mut apart = batch.by_organization();
+                    if apart.len() == 1 && MOVING_MAX <= began.elapsed() {
+                        apart.remove(0).refuse(|| PublishError::Unavailable);
                     }
-                    Err((rejected, Obstacle::Rejected)) if rejected.len() == 1 => {
-                        rejected.refuse(|| PublishError::Rejected);
-                        break;
-                    }
-                    Err((locked, Obstacle::Locked)) if locked.len() == 1 => {
-                        locked.refuse(|| PublishError::Unavailable);
-                        break;
-                    }
-                    Err((rejected, Obstacle::Rejected | Obstacle::Locked)) => {
-                        let (first, second) = rejected.split();
-                        parts.extend([second, first]);
-                        break;
-                    }
+                    let part = |batch| Part { batch, known: Vec::new(), stale, began };
+                    parts.extend(apart.into_iter().map(part));
+                }
+                Err((batch, Obstacle::IdTaken)) => match self.store.published(&batch.ids()).await {
+                    Ok(known) => parts.push_front(Part { batch, known, stale, began }),
+                    Err(error) => batch.refuse(|| refusal(&error)),
+                },
+                Err((rejected, Obstacle::Rejected)) if rejected.len() == 1 => {
+                    rejected.refuse(|| PublishError::Rejected);
+                }
+                Err((locked, Obstacle::Locked)) if locked.len() == 1 => {
+                    locked.refuse(|| PublishError::Unavailable);
+                }
+                Err((rejected, Obstacle::Rejected | Obstacle::Locked)) => {
+                    let (first, second) = rejected.split();
+                    parts.push_front(Part::new(second));
+                    parts.push_front(Part::new(first));
                 }
             }
         }
@@ -164,7 +193,8 @@ impl Batcher {
     async fn attempt(
         &self,
         mut batch: Batch,
-        known: &[crate::store::Published],
+        known: &[Published],
+        stale: Stale,
         outage: &Outage,
     ) -> Result<Tried, (Batch, Obstacle)> {
         let fence = self.lease.fence();
@@ -188,7 +218,7 @@ impl Batcher {
             self.lease.ledger().committed(fence, &keys, std::iter::empty());
             return Ok(Tried::Again(batch));
         };
-        let commit = Commit { fence, routing_version, events: &matched.rows };
+        let commit = Commit { fence, routing_version, stale, events: &matched.rows };
         let began = Instant::now();
         let committed = self.store.commit(&commit).await;
         self.metrics.commit(count, began.elapsed());
@@ -200,11 +230,11 @@ impl Batcher {
             Ok(Committed::Stored) => self.hand_over(batch, &matched, &keys, fence),
             Ok(Committed::RoutingMoved) => {
                 abandon(matched);
-                if let Err(error) = self.routing.refresh().await {
+                if let Err(error) = self.routing.leave(routing_version).await {
                     batch.refuse(|| refusal(&error));
                     return Ok(Tried::Done);
                 }
-                return Ok(Tried::Again(batch));
+                return Ok(Tried::Moved(batch));
             }
             Ok(Committed::IdTaken) => {
                 abandon(matched);

@@ -81,18 +81,46 @@ impl Routing {
         let began = Instant::now();
         let version = self.table().version();
         if self.inner.store.routing_version().await? != version {
-            let changes = self.inner.store.routing_changes(version).await?;
-            let count = changes.changed.len();
-            let profiles = &self.inner.profiles;
-            let routes = changes.changed.into_iter().map(|one| Route::new(one, profiles)).collect();
-            let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
-            table.apply(changes.version, routes);
-            self.inner.metrics.routing_reload(count);
-            self.inner.metrics.subscriptions(table.len());
-            self.inner.metrics.endpoints_unproven(table.unproven().len());
+            self.read(version).await?;
         }
-        *self.inner.looked.lock().unwrap_or_else(PoisonError::into_inner) = began;
+        self.looked(began);
         Ok(())
+    }
+
+    /// The same for who has found that the table is too old at this version; it may have
+    /// been brought up to date since. One round trip to the database, and no look at the
+    /// clock before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: the table is as it was.
+    pub async fn leave(&self, version: i64) -> Result<(), StoreError> {
+        let _one = self.inner.refreshing.lock().await;
+        let began = Instant::now();
+        if self.table().version() == version {
+            self.read(version).await?;
+            self.looked(began);
+        }
+        Ok(())
+    }
+
+    /// Applies what changed after `version`, which is the table's.
+    async fn read(&self, version: i64) -> Result<(), StoreError> {
+        let changes = self.inner.store.routing_changes(version).await?;
+        let count = changes.changed.len();
+        let profiles = &self.inner.profiles;
+        let routes = changes.changed.into_iter().map(|one| Route::new(one, profiles)).collect();
+        let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.apply(changes.version, routes);
+        self.inner.metrics.routing_reload(count);
+        self.inner.metrics.subscriptions(table.len());
+        self.inner.metrics.endpoints_unproven(table.unproven().len());
+        Ok(())
+    }
+
+    /// A look at the clock that began then has succeeded.
+    fn looked(&self, began: Instant) {
+        *self.inner.looked.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
 
     /// The table. Keep the guard for a moment only: a refresh waits for it.

@@ -5,7 +5,7 @@
 //! is in the event's key. A target that does not fit, or whose subscription is
 //! paused, gets a `due` row beside it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use sea_orm::{ConnectionTrait, Value, sqlx};
 
@@ -39,8 +39,21 @@ pub struct Commit<'a> {
     pub fence: Fence,
     /// The version of the routing table that the targets were matched with.
     pub routing_version: i64,
+    /// What makes that table too old.
+    pub stale: Stale,
     /// At least one.
     pub events: &'a [NewEventRow],
+}
+
+/// What makes the matching of a batch stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// Any change since: one number is compared, however many organizations there are.
+    ByAnyChange,
+    /// A change of one of the batch's own organizations: so the others cannot keep it from
+    /// being stored, however often they change something. On SQLite the same as any change:
+    /// nobody else writes, and to match again takes no time.
+    ByOwnChange,
 }
 
 /// What became of a batch.
@@ -48,8 +61,8 @@ pub struct Commit<'a> {
 pub enum Committed {
     /// Everything is on disk.
     Stored,
-    /// Nothing was stored: a subscription changed, or the batch was given up meanwhile.
-    /// Match again with the new table, under new keys.
+    /// Nothing was stored: a subscription changed ([`Stale`]), or the batch was given up
+    /// meanwhile. Match again with the new table, under new keys.
     RoutingMoved,
     /// Nothing was stored: one of the publishers' ids is there by now.
     IdTaken,
@@ -61,9 +74,9 @@ pub enum Committed {
 /// - `me` is the fence: without this replica's row nothing is inserted. Nor once the
 ///   events' keys, which ascend, lie below the floor that a recovery has raised:
 ///   [`Store::recover_commit`].
-/// - `table_is_current` compares the routing clock in this statement's snapshot. A
-///   subscription change that was answered before this statement began is in that
-///   snapshot, so an event never misses a subscription that was acknowledged before it.
+/// - `table_is_current` looks at the routing clock, or at what changed, in this statement's
+///   snapshot. A subscription change that was answered before this statement began is in
+///   that snapshot, so an event never misses a subscription that was acknowledged before it.
 /// - `event_key` has no ON CONFLICT: a taken id fails the whole statement (23505), and
 ///   the intake looks the ids up and sends the rest again. Ids come sorted, so that two
 ///   batches that share ids wait for each other instead of deadlocking.
@@ -75,7 +88,7 @@ const COMMIT_POSTGRES: &str = "
         FOR KEY SHARE
     ),
     table_is_current AS MATERIALIZED (
-        SELECT 1 FROM me, routing_clock WHERE version = $3
+        SELECT 1 FROM me, routing_clock WHERE {current}
     ),
     ids AS (
         INSERT INTO event_key (organization_id, event_id, event_key, content_hash,
@@ -98,6 +111,21 @@ const COMMIT_POSTGRES: &str = "
             $18::int8[], $19::int8[], $20::text[], $21::int2[], $22::int4[], $23::bytea[],
             $24::int4[], $25::int2[], $26::text[], $27::text[], $28::text[], $29::text[],
             $30::bytea[], $31::text[]) u";
+
+/// `{current}` of [`COMMIT_POSTGRES`] for [`Stale::ByAnyChange`].
+const NOTHING_CHANGED: &str = "version = $3";
+/// The same for [`Stale::ByOwnChange`]. What a deleted organization leaves has no name any
+/// more, and may have been of any.
+const NONE_OF_OURS_CHANGED: &str = "
+        NOT EXISTS (
+            SELECT 1 FROM subscription
+            WHERE routing_version > $3 AND organization_id = ANY(array_append($13::text[], ''))
+        )
+        AND NOT EXISTS (
+            SELECT 1 FROM data_key
+            WHERE routing_version > $3 AND routing_version <> 0
+                AND organization_id = ANY(array_append($13::text[], ''))
+        )";
 
 /// What a batch on SQLite is stored under; no row without the fence.
 const TERMS_SQLITE: &str = "
@@ -153,7 +181,7 @@ impl Store {
         let parked = parked(batch.events);
         let events = StoredEvent::all(batch.events, keys);
         let columns = EventColumns::of(&events);
-        let query = sqlx::query(COMMIT_POSTGRES)
+        let query = sqlx::query(commit_postgres(batch.stale))
             .bind(number(batch.fence))
             .bind(batch.fence.incarnation)
             .bind(batch.routing_version)
@@ -290,6 +318,18 @@ impl Store {
         self.insert_due(&transaction, &deliveries, 0, 0).await?;
         transaction.commit().await?;
         Ok(stored)
+    }
+}
+
+/// The statement that stores a batch on PostgreSQL.
+fn commit_postgres(stale: Stale) -> &'static str {
+    static WHILE_NOTHING_CHANGES: LazyLock<String> =
+        LazyLock::new(|| COMMIT_POSTGRES.replace("{current}", NOTHING_CHANGED));
+    static WHILE_OTHERS_CHANGE: LazyLock<String> =
+        LazyLock::new(|| COMMIT_POSTGRES.replace("{current}", NONE_OF_OURS_CHANGED));
+    match stale {
+        Stale::ByAnyChange => &WHILE_NOTHING_CHANGES,
+        Stale::ByOwnChange => &WHILE_OTHERS_CHANGE,
     }
 }
 

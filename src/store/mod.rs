@@ -72,7 +72,7 @@ pub use self::audit::{AuditFilter, AuditHead, AuditPlace};
 pub use self::audit_chain::FollowedChain;
 pub use self::backlog::OpenDeliveries;
 pub use self::claim::{Claim, Waiting};
-pub use self::commit::{Commit, Committed, NewEventRow};
+pub use self::commit::{Commit, Committed, NewEventRow, Stale};
 pub use self::delivery_list::{DeliveryFilter, DeliveryPage};
 pub use self::error::StoreError;
 pub use self::event::{EventFilter, EventPage};

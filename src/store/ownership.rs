@@ -6,18 +6,16 @@
 //! loses it without anybody's help. What is settled raises the routing clock, so that
 //! every replica sees it; the subscription and its etag stay as they are.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::ConnectionTrait;
 
 use super::engine::column;
-use super::entity::ownership;
 use super::link::Transaction;
 use super::subscription::Tick;
-use super::{Fence, Store, StoreError, row};
+use super::{Fence, Store, StoreError};
 use crate::domain::id::SubscriptionKey;
-use crate::domain::ownership::{CheckEnd, Fingerprint, GAP, OwnershipRecord};
+use crate::domain::ownership::{CheckEnd, Fingerprint, GAP};
 use crate::domain::timestamp::micros;
 
 /// The right to check one endpoint, until it lapses.
@@ -173,17 +171,6 @@ impl Store {
         let sql = "DELETE FROM ownership WHERE subscription_key = $1";
         transaction.execute_raw(self.statement(sql, vec![subscription.0.into()])).await?;
         Ok(())
-    }
-
-    /// What is known of the endpoints of these subscriptions, by their keys.
-    pub(super) async fn ownership_of(
-        &self,
-        subscriptions: Vec<i64>,
-    ) -> Result<HashMap<i64, OwnershipRecord>, StoreError> {
-        let select = ownership::Entity::find()
-            .filter(ownership::Column::SubscriptionKey.is_in(subscriptions));
-        let rows = select.all(self.read()).await?;
-        rows.into_iter().map(|found| Ok((found.subscription_key, row::ownership(found)?))).collect()
     }
 }
 

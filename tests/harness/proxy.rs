@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -29,6 +30,8 @@ struct Network {
     reset: usize,
     /// New ones are broken off at once.
     refuses: bool,
+    /// What comes is passed on so much later, in each direction.
+    delay: Duration,
 }
 
 impl Network {
@@ -90,6 +93,11 @@ impl Proxy {
         self.network.send_modify(|network| network.held = 0);
     }
 
+    /// From now on everything takes so much longer, each way.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.network.send_modify(|network| network.delay = delay);
+    }
+
     /// Breaks every connection off with RST.
     pub(crate) fn reset(&self) {
         self.network.send_modify(|network| network.reset = network.count);
@@ -148,6 +156,10 @@ async fn pump(
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = from.read(&mut buffer).await.unwrap_or(0);
+        let delay = network.borrow().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         if network.wait_for(|network| network.passes(number)).await.is_err() {
             return;
         }

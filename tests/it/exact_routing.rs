@@ -2,10 +2,14 @@
 //! between the call's arrival and its OK; a subscription acknowledged before the publish
 //! is seen by it, on every replica.
 
+use std::time::{Duration, Instant};
+
 use hookward::grpc::pb;
+use tonic::Code;
 
 use crate::harness::client::{Organization, draft, event};
 use crate::harness::engine::{Engine, on_both_engines};
+use crate::harness::proxy::Proxy;
 use crate::harness::receiver::Receiver;
 use crate::harness::service::Service;
 
@@ -25,6 +29,85 @@ async fn a_change_at_one_replica_counts_for_the_very_next_publish_at_another() {
     let first = Service::start(engine).await;
     let second = first.replica().await;
     rounds(&first.organization("clinic"), &second.organization("clinic"), ROUNDS).await;
+}
+
+/// What the far replica's link adds, each way.
+const FAR: Duration = Duration::from_millis(90);
+
+/// One replica beside its database, and one at the other end of a slow link.
+async fn near_and_far() -> Option<(Service, Service, Proxy)> {
+    let engine = Engine::postgres()?;
+    let proxy = Proxy::to(engine.port()).await;
+    let near = Service::start(engine.clone()).await;
+    let far = Service::start(engine.at_port(proxy.port())).await;
+    Some((near, far, proxy))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_others_hold_nobody_back_who_is_far_from_the_database() {
+    let Some((near, far, proxy)) = near_and_far().await else { return };
+    let receiver = Receiver::answering([200]).await;
+    let (quiet, far_busy) = (far.organization("quiet"), far.organization("busy"));
+    let busy = near.organization("busy");
+    let changing = busy.subscribe(&receiver, "standard", "*").await.id;
+    quiet.publish_event(event("visit.created", "{}")).await;
+    proxy.delay(FAR);
+    let without_end = async {
+        loop {
+            busy.pause(&changing).await.expect("it is active");
+            busy.resume(&changing).await.expect("it is paused");
+        }
+    };
+    // The same replica stores these, too, if it can.
+    let in_vain = async {
+        let mut refused = 0;
+        loop {
+            let began = Instant::now();
+            let answer = far_busy.try_publish(vec![event("visit.created", "{}")]).await;
+            if let Err(status) = answer {
+                assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                refused += 1;
+            }
+            let took = began.elapsed();
+            assert!(took < Duration::from_secs(5), "{took:?}, {refused} refused");
+        }
+    };
+    let publishing = async {
+        let mut times = Vec::new();
+        for _ in 0..8 {
+            let began = Instant::now();
+            quiet.publish_event(event("visit.created", "{}")).await;
+            times.push(began.elapsed());
+        }
+        assert!(times.iter().all(|took| *took < Duration::from_secs(4)), "{times:?}");
+        println!("{times:?}");
+    };
+    tokio::select! {
+        () = without_end => {}
+        () = in_vain => {}
+        () = publishing => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_far_replica_learns_of_a_change_in_few_round_trips() {
+    let Some((near, far, proxy)) = near_and_far().await else { return };
+    let receiver = Receiver::answering([200]).await;
+    let (here, there) = (near.organization("clinic"), far.organization("clinic"));
+    let changing = here.subscribe(&receiver, "standard", "*").await.id;
+    proxy.delay(FAR);
+    let mut times = Vec::new();
+    for _ in 0..9 {
+        here.pause(&changing).await.expect("it is active");
+        here.resume(&changing).await.expect("it is paused");
+        let began = Instant::now();
+        there.publish_event(event("visit.created", "{}")).await;
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    // Four for a commit that finds the change, five where the poll is reading it, too. The
+    // slowest prepare their statements.
+    assert!(times[4] < 8 * 2 * FAR, "{times:?}");
 }
 
 /// Changes through `here`, publishes through `there` at once.

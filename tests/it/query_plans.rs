@@ -14,10 +14,11 @@ use crate::harness::service::Service;
 /// Enough rounds that PostgreSQL keeps plans: it does after five.
 const ROUNDS: usize = 8;
 
-/// Tables of deliveries that were read from end to end.
+/// Tables of deliveries, and of whose they are, that were read from end to end.
 const READ_WHOLE: &str = "
     SELECT relname || ' ' || seq_scan FROM pg_stat_user_tables
-    WHERE seq_scan > 0 AND relname ~ '^(due|undelivered|event|attempt)'";
+    WHERE seq_scan > 0
+        AND relname ~ '^(due|undelivered|event|attempt|subscription|signing_secret|ownership)'";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_table_is_read_from_end_to_end() {

@@ -1,14 +1,16 @@
 //! Commits: everything or nothing, and never behind the routing table's back.
 
 use super::on_both_engines;
-use super::world::{Draft, World, acme};
+use super::world::{Draft, World, acme, entry, other};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::id::{DeliveryKey, EventKey};
-use crate::store::{Commit, Committed, Store, StoreError};
+use crate::store::{Committed, Stale, Store, StoreError};
 
 on_both_engines! {
     a_batch_is_stored_whole,
     nothing_is_stored_when_the_routing_table_moved,
+    changes_of_others_are_passed_over,
+    an_organization_without_a_name_may_be_any,
     nothing_is_stored_when_an_id_is_taken,
     a_replica_that_left_stores_nothing,
     after_a_lost_answer_every_stored_delivery_waits,
@@ -43,12 +45,38 @@ async fn nothing_is_stored_when_the_routing_table_moved(store: Store) {
     let routing_version = world.store.routing_version().await.expect("version");
     world.subscribe(&acme()).await;
     let rows = [world.row(&Draft { id: Some("a"), ..Draft::to(&[]) })];
-    let batch = Commit { fence: world.fence, routing_version, events: &rows };
-    assert_eq!(world.store.commit(&batch).await.expect("answers"), Committed::RoutingMoved);
-    assert!(is_missing(&world, rows[0].event.summary.key).await);
+    for stale in [Stale::ByAnyChange, Stale::ByOwnChange] {
+        let committed = world.commit_at(routing_version, stale, &rows).await.expect("answers");
+        assert_eq!(committed, Committed::RoutingMoved, "{stale:?}");
+        assert!(is_missing(&world, rows[0].event.summary.key).await);
+    }
     let published = world.store.published(&[(acme(), "a".into())]).await.expect("looks up");
     assert!(published.is_empty());
     assert_eq!(world.commit(&rows).await.expect("commits"), Committed::Stored);
+}
+
+async fn changes_of_others_are_passed_over(store: Store) {
+    let world = World::new(store).await;
+    let at = world.store.routing_version().await.expect("version");
+    world.subscribe(&other()).await;
+    let rows = [world.row(&Draft { id: Some("a"), ..Draft::to(&[]) })];
+    let committed = world.commit_at(at, Stale::ByAnyChange, &rows).await.expect("answers");
+    assert_eq!(committed, Committed::RoutingMoved);
+    let committed = world.commit_at(at, Stale::ByOwnChange, &rows).await.expect("answers");
+    let expected =
+        if world.store.is_shared() { Committed::Stored } else { Committed::RoutingMoved };
+    assert_eq!(committed, expected);
+}
+
+async fn an_organization_without_a_name_may_be_any(store: Store) {
+    let world = World::new(store).await;
+    let key = world.subscribe(&acme()).await.key;
+    let at = world.store.routing_version().await.expect("version");
+    world.store.begin_deletion(&acme(), &entry()).await.expect("begins");
+    world.store.end_deletion(&acme()).await.expect("ends");
+    let rows = [world.row(&Draft::to(&[key]))];
+    let committed = world.commit_at(at, Stale::ByOwnChange, &rows).await.expect("answers");
+    assert_eq!(committed, Committed::RoutingMoved);
 }
 
 async fn nothing_is_stored_when_an_id_is_taken(store: Store) {

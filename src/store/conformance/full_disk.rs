@@ -6,7 +6,7 @@ use sea_orm::ConnectionTrait;
 use super::world::{Draft, World};
 use crate::domain::event::Payload;
 use crate::domain::id::EventKey;
-use crate::store::{Commit, Committed, NewEventRow, Store, StoreError};
+use crate::store::{Commit, Committed, NewEventRow, Stale, Store, StoreError};
 
 /// More than the free pages of a small file can hold.
 const LARGE: usize = 1 << 20;
@@ -50,7 +50,12 @@ async fn what_is_answered_to_those_who_were_in_line_is_stored() {
         broken.execute_unprepared("ROLLBACK").await.expect("the driver does not know");
         let rows = batch(&world, 0);
         let routing_version = world.store.routing_version().await.expect("version");
-        let commit = Commit { fence: world.fence, routing_version, events: &rows };
+        let commit = Commit {
+            fence: world.fence,
+            routing_version,
+            stale: Stale::ByAnyChange,
+            events: &rows,
+        };
         // One that gives up, then one that stores; both are in line when it is too late.
         let gives_up = async { world.store.begin().await.map(drop) };
         let stores = world.store.commit(&commit);

@@ -16,8 +16,8 @@ use crate::domain::receiver_tls::{ClientCertificate, PrivateKey, ReceiverTls};
 use crate::domain::subscription::Subscription;
 use crate::keyring::Keyring;
 use crate::store::{
-    Answer, Change, Commit, Committed, EndpointNote, EventFilter, NewSecret, Next, Rekeyed,
-    Settings, Settlement, Store, StoreError,
+    Answer, Change, Committed, EndpointNote, EventFilter, NewSecret, Next, Rekeyed, Settings,
+    Settlement, Stale, Store, StoreError,
 };
 
 /// Makes each story, which opens the database by itself, a test on either engine.
@@ -305,8 +305,10 @@ async fn nothing_is_committed_under_a_destroyed_key(target: Target) {
     let routing_version = world.store.routing_version().await.expect("version");
     world.store.shred(&acme(), &entry()).await.expect("destroys");
     let events = [world.row(&Draft { id: Some("a"), payload: robin(), ..Draft::to(&[]) })];
-    let batch = Commit { fence: world.fence, routing_version, events: &events };
-    assert_eq!(world.store.commit(&batch).await.expect("answers"), Committed::RoutingMoved);
+    for stale in [Stale::ByAnyChange, Stale::ByOwnChange] {
+        let committed = world.commit_at(routing_version, stale, &events).await.expect("answers");
+        assert_eq!(committed, Committed::RoutingMoved, "{stale:?}");
+    }
     world.store.routing_changes(routing_version).await.expect("tells");
     assert_eq!(world.commit(&events).await.expect("commits"), Committed::Stored);
     let read = world.store.event_by_id(&acme(), "a", true).await.expect("has a new key");

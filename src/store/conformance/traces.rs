@@ -15,8 +15,8 @@ use crate::domain::delivery::{DeadReason, DeliveryState};
 use crate::domain::id::{DeliveryKey, EventKey, SubscriptionKey};
 use crate::domain::subscription::{Subscription, SubscriptionState};
 use crate::store::{
-    Answer, Change, Claim, Commit, EndpointNote, Fence, LeaseSession, Next, Settlement, Store,
-    StoreError,
+    Answer, Change, Claim, Commit, EndpointNote, Fence, LeaseSession, Next, Settlement, Stale,
+    Store, StoreError,
 };
 
 /// Traces, unless `PROPTEST_CASES` says otherwise.
@@ -347,7 +347,9 @@ impl Trace {
         store.disown(fence, &[(hold.delivery, hold.claim)]).await.expect("changes nothing");
         let rows = [self.world.row(&Draft::to(&[]))];
         let routing_version = store.routing_version().await.expect("version");
-        let committed = store.commit(&Commit { fence, routing_version, events: &rows }).await;
+        let committed = store
+            .commit(&Commit { fence, routing_version, stale: Stale::ByAnyChange, events: &rows })
+            .await;
         assert!(matches!(committed, Err(StoreError::Fenced)), "{committed:?}");
     }
 

@@ -19,7 +19,7 @@ use crate::domain::subscription::{Subscription, SubscriptionSpec, SubscriptionSt
 use crate::domain::timestamp::Timestamp;
 use crate::store::{
     Answer, Commit, Committed, EndpointNote, Fence, LeaseSession, NewEventRow, NewSubscription,
-    Next, RequestRecord, Settlement, Store, StoreError,
+    Next, RequestRecord, Settlement, Stale, Store, StoreError,
 };
 
 /// When the first event of a test is taken in.
@@ -130,7 +130,18 @@ impl World {
 
     pub(super) async fn commit(&self, events: &[NewEventRow]) -> Result<Committed, StoreError> {
         let routing_version = self.store.routing_version().await?;
-        self.store.commit(&Commit { fence: self.fence, routing_version, events }).await
+        self.commit_at(routing_version, Stale::ByAnyChange, events).await
+    }
+
+    /// Commits events that were matched at this version.
+    pub(super) async fn commit_at(
+        &self,
+        routing_version: i64,
+        stale: Stale,
+        events: &[NewEventRow],
+    ) -> Result<Committed, StoreError> {
+        let fence = self.fence;
+        self.store.commit(&Commit { fence, routing_version, stale, events }).await
     }
 
     pub(super) async fn publish(&self, draft: &Draft) -> EventKey {

@@ -79,14 +79,13 @@ impl Batch {
         (self, Batch { requests: second })
     }
 
-    /// A batch for each organization, in no order that matters.
-    pub(super) fn by_organization(self) -> Vec<Batch> {
-        let mut apart: HashMap<Option<OrganizationId>, Vec<Request>> = HashMap::new();
-        for request in self.requests {
-            let organization = request.job.events.first().map(|event| event.organization.clone());
-            apart.entry(organization).or_default().push(request);
-        }
-        apart.into_values().map(|requests| Batch { requests }).collect()
+    /// The requests of organizations for which `holds`, and the others.
+    pub(super) fn part(self, holds: impl Fn(&OrganizationId) -> bool) -> (Batch, Batch) {
+        let of = |request: &Request| {
+            request.job.events.first().is_some_and(|event| holds(&event.organization))
+        };
+        let (these, others) = self.requests.into_iter().partition(of);
+        (Batch { requests: these }, Batch { requests: others })
     }
 
     /// The publishers' ids.

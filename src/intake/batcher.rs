@@ -30,9 +30,11 @@ const WORTHWHILE: usize = 32;
 /// A commit of more events than this is not joined by another: it keeps the database busy
 /// by itself, and publishers would only outrun the sending.
 const JOINED_MAX: usize = 64;
-/// For so long an organization's events are matched again whenever its subscriptions change;
-/// others wait for the commit, too. It takes a slow link for somebody to change them so often.
+/// For so long an organization's events are matched again whenever its subscriptions change.
+/// It takes a slow link for somebody to change them so often.
 const MOVING_MAX: Duration = Duration::from_secs(1);
+/// So many commits at once may do so without taking the place of others.
+const MOVING_COMMITS_MAX: usize = 4;
 /// Time between two tries to learn what became of a commit.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -59,8 +61,17 @@ pub struct Batcher {
 enum Tried {
     Done,
     Again(Batch),
-    /// The same, since subscriptions have changed: they have been read.
-    Moved(Batch),
+    /// The same, since subscriptions have changed after this version. They have been read.
+    Moved(Batch, i64),
+    /// Its requests are refused, and what became of it is not known.
+    Lost(Lost),
+}
+
+/// A commit whose answer was lost.
+struct Lost {
+    fence: Fence,
+    keys: Vec<EventKey>,
+    matched: Matched,
 }
 
 /// What of a batch is tried at once.
@@ -81,17 +92,40 @@ impl Part {
     }
 }
 
-/// The commits whose answers were lost, and what became of them is not known yet. Until it
-/// is, nothing else is committed and publishers are told to come again.
-struct Outage {
+/// The commits that take longer than a commit takes.
+struct Trouble {
+    /// Their answers were lost, and what became of them is not known yet. Until it is,
+    /// nothing else is committed and publishers are told to come again.
     recovering: AtomicUsize,
+    /// They wait for organizations to leave their subscriptions alone, and hold nobody up
+    /// meanwhile.
+    moving: AtomicUsize,
     began: Notify,
     stop: CancellationToken,
 }
 
-impl Outage {
-    fn is_on(&self) -> bool {
+impl Trouble {
+    fn is_outage(&self) -> bool {
         self.recovering.load(Ordering::Acquire) != 0
+    }
+
+    fn moving(&self) -> usize {
+        self.moving.load(Ordering::Acquire).min(MOVING_COMMITS_MAX)
+    }
+
+    fn moves(&self) -> Moving<'_> {
+        self.moving.fetch_add(1, Ordering::AcqRel);
+        self.began.notify_one();
+        Moving(self)
+    }
+}
+
+/// A commit that counts as one that waits, until this is dropped.
+struct Moving<'a>(&'a Trouble);
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.0.moving.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -99,13 +133,16 @@ impl Batcher {
     /// Serves the queue until `stop`, then what is left in it.
     pub async fn run(self, jobs: Jobs, stop: CancellationToken) {
         let mut queue = Queue::new(jobs, stop.clone());
-        let outage = Outage { recovering: AtomicUsize::new(0), began: Notify::new(), stop };
+        let (recovering, moving) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let trouble = Trouble { recovering, moving, began: Notify::new(), stop };
         let mut under_way = FuturesUnordered::new();
         let commits_max = if self.store.is_shared() { COMMITS_MAX } else { 1 };
         let mut joinable = true;
         loop {
-            let idle = under_way.is_empty();
-            if outage.is_on() {
+            let moving = trouble.moving();
+            let idle = under_way.len() <= moving;
+            let joins = joinable && under_way.len() < commits_max + moving;
+            if trouble.is_outage() {
                 queue.refuse_waiting();
                 tokio::select! {
                     Some(answered) = under_way.next() => queue.learn(answered),
@@ -117,16 +154,14 @@ impl Batcher {
             tokio::select! {
                 biased;
                 Some(answered) = under_way.next() => queue.learn(answered),
-                () = outage.began.notified() => {}
-                gathered = queue.gather(least),
-                    if idle || (joinable && under_way.len() < commits_max) =>
-                {
+                () = trouble.began.notified() => {}
+                gathered = queue.gather(least), if idle || joins => {
                     match gathered {
                         Some(gathered) => {
                             joinable = gathered.events <= JOINED_MAX;
-                            under_way.push(self.serve(gathered, &outage));
+                            under_way.push(self.serve(gathered, &trouble));
                         }
-                        None if idle => return,
+                        None if under_way.is_empty() => return,
                         // The end, once those are answered.
                         None => while let Some(answered) = under_way.next().await {
                             queue.learn(answered);
@@ -137,15 +172,16 @@ impl Batcher {
         }
     }
 
-    async fn serve(&self, gathered: Gathered, outage: &Outage) -> Answered {
+    async fn serve(&self, gathered: Gathered, trouble: &Trouble) -> Answered {
         let Gathered { jobs, room, came, .. } = gathered;
-        self.commit(Batch::new(jobs), outage).await;
+        self.commit(Batch::new(jobs), trouble).await;
         Answered { room, oldest: came.elapsed() }
     }
 
     /// Commits a batch, in as many tries and parts as it takes.
-    async fn commit(&self, batch: Batch, outage: &Outage) {
+    async fn commit(&self, batch: Batch, trouble: &Trouble) {
         let mut parts = VecDeque::from([Part::new(batch)]);
+        let mut moving = None;
         while let Some(part) = parts.pop_front() {
             let Part { batch, known, stale, began } = part;
             let span = tracing::debug_span!(
@@ -153,23 +189,33 @@ impl Batcher {
                 parent: batch.span().cloned().unwrap_or_else(tracing::Span::none),
                 "commit", requests = batch.len()
             );
-            match self.attempt(batch, &known, stale, outage).instrument(span).await {
+            match self.attempt(batch, &known, stale).instrument(span).await {
                 Ok(Tried::Done) => {}
                 Ok(Tried::Again(batch)) => {
                     parts.push_front(Part { batch, known, stale, began });
                 }
-                Ok(Tried::Moved(batch)) if stale == Stale::ByAnyChange => {
+                Ok(Tried::Moved(batch, _)) if stale == Stale::ByAnyChange => {
                     let stale = Stale::ByOwnChange;
                     parts.push_front(Part { batch, known, stale, began });
                 }
-                Ok(Tried::Moved(batch)) => {
-                    // Whoever changes nothing is stored before the others try again.
-                    let mut apart = batch.by_organization();
-                    if apart.len() == 1 && MOVING_MAX <= began.elapsed() {
-                        apart.remove(0).refuse(|| PublishError::Unavailable);
+                Ok(Tried::Moved(batch, version)) => {
+                    let (moved, others) = self.part(batch, version);
+                    if !others.is_empty() {
+                        let known = known.clone();
+                        parts.push_front(Part { batch: others, known, stale, began });
                     }
-                    let part = |batch| Part { batch, known: Vec::new(), stale, began };
-                    parts.extend(apart.into_iter().map(part));
+                    if MOVING_MAX <= began.elapsed() {
+                        moved.refuse(|| PublishError::Unavailable);
+                    } else if !moved.is_empty() {
+                        moving.get_or_insert_with(|| trouble.moves());
+                        parts.push_back(Part { batch: moved, known, stale, began });
+                    }
+                }
+                Ok(Tried::Lost(lost)) => {
+                    for part in parts.drain(..) {
+                        part.batch.refuse(|| PublishError::Unavailable);
+                    }
+                    self.recover(lost, trouble).await;
                 }
                 Err((batch, Obstacle::IdTaken)) => match self.store.published(&batch.ids()).await {
                     Ok(known) => parts.push_front(Part { batch, known, stale, began }),
@@ -183,11 +229,19 @@ impl Batcher {
                 }
                 Err((rejected, Obstacle::Rejected | Obstacle::Locked)) => {
                     let (first, second) = rejected.split();
-                    parts.push_front(Part::new(second));
-                    parts.push_front(Part::new(first));
+                    for batch in [second, first] {
+                        parts.push_front(Part { batch, known: known.clone(), stale, began });
+                    }
                 }
             }
         }
+    }
+
+    /// The requests of organizations that have changed something after this version of the
+    /// table, and the others, which are not to wait for them.
+    fn part(&self, batch: Batch, version: i64) -> (Batch, Batch) {
+        let table = self.routing.table();
+        batch.part(|organization| table.has_changed(organization, version))
     }
 
     async fn attempt(
@@ -195,7 +249,6 @@ impl Batcher {
         mut batch: Batch,
         known: &[Published],
         stale: Stale,
-        outage: &Outage,
     ) -> Result<Tried, (Batch, Obstacle)> {
         let fence = self.lease.fence();
         let count = batch.decide(known);
@@ -222,43 +275,37 @@ impl Batcher {
         let began = Instant::now();
         let committed = self.store.commit(&commit).await;
         self.metrics.commit(count, began.elapsed());
-        let abandon = |matched: Matched| {
-            self.lease.ledger().committed(fence, &keys, std::iter::empty());
-            matched.give_places_back(&self.slots);
-        };
         match committed {
             Ok(Committed::Stored) => self.hand_over(batch, &matched, &keys, fence),
             Ok(Committed::RoutingMoved) => {
-                abandon(matched);
+                self.abandon(fence, &keys, matched);
                 if let Err(error) = self.routing.leave(routing_version).await {
                     batch.refuse(|| refusal(&error));
                     return Ok(Tried::Done);
                 }
-                return Ok(Tried::Moved(batch));
+                return Ok(Tried::Moved(batch, routing_version));
             }
             Ok(Committed::IdTaken) => {
-                abandon(matched);
+                self.abandon(fence, &keys, matched);
                 return Err((batch, Obstacle::IdTaken));
             }
             Err(StoreError::Rejected(_)) => {
-                abandon(matched);
+                self.abandon(fence, &keys, matched);
                 return Err((batch, Obstacle::Rejected));
             }
             Err(StoreError::Locked(why)) => {
                 tracing::error!(%why, "an organization's events cannot be stored");
-                abandon(matched);
+                self.abandon(fence, &keys, matched);
                 return Err((batch, Obstacle::Locked));
             }
             Err(StoreError::Unavailable(why)) => {
                 tracing::warn!(why, "commit not answered");
                 batch.refuse(|| PublishError::Unavailable);
-                if self.recover(fence, &matched, outage).await {
-                    abandon(matched);
-                }
+                return Ok(Tried::Lost(Lost { fence, keys, matched }));
             }
             Err(error) => {
                 tracing::warn!(%error, "commit failed");
-                abandon(matched);
+                self.abandon(fence, &keys, matched);
                 batch.refuse(|| refusal(&error));
             }
         }
@@ -280,14 +327,23 @@ impl Batcher {
     }
 
     /// A commit was not answered: it may be stored, as claimed by this process, which
-    /// does not know of it, and it may yet be. `false`: the database did not tell before
-    /// the end of this process; then the keys stay noted, so that another one looks.
-    async fn recover(&self, fence: Fence, matched: &Matched, outage: &Outage) -> bool {
-        outage.recovering.fetch_add(1, Ordering::AcqRel);
-        outage.began.notify_one();
-        let known = self.until_known(fence, matched, &outage.stop).await;
-        outage.recovering.fetch_sub(1, Ordering::AcqRel);
-        known
+    /// does not know of it, and it may yet be. Where the database does not tell before the
+    /// end of this process, the keys stay noted, so that another one looks.
+    async fn recover(&self, lost: Lost, trouble: &Trouble) {
+        let Lost { fence, keys, matched } = lost;
+        trouble.recovering.fetch_add(1, Ordering::AcqRel);
+        trouble.began.notify_one();
+        let known = self.until_known(fence, &matched, &trouble.stop).await;
+        trouble.recovering.fetch_sub(1, Ordering::AcqRel);
+        if known {
+            self.abandon(fence, &keys, matched);
+        }
+    }
+
+    /// Nothing comes of these keys: nothing was stored, or others see to it.
+    fn abandon(&self, fence: Fence, keys: &[EventKey], matched: Matched) {
+        self.lease.ledger().committed(fence, keys, std::iter::empty());
+        matched.give_places_back(&self.slots);
     }
 
     async fn until_known(&self, fence: Fence, matched: &Matched, stop: &CancellationToken) -> bool {

@@ -20,6 +20,8 @@ pub struct Table {
 
 #[derive(Debug)]
 struct Organization {
+    /// Of the table, when something of it changed last.
+    version: i64,
     members: BTreeMap<SubscriptionKey, Arc<Route>>,
     /// Over the members that take events.
     index: PatternIndex<Arc<Route>>,
@@ -85,6 +87,13 @@ impl Table {
         matching.into_iter().any(|route| route.covers(account))
     }
 
+    /// Whether something of the organization has changed after this version, as far as it
+    /// still has a subscription.
+    #[must_use]
+    pub fn has_changed(&self, organization: &OrganizationId, version: i64) -> bool {
+        self.organizations.get(organization).is_some_and(|known| version < known.version)
+    }
+
     pub(super) fn apply(&mut self, version: i64, changed: Vec<Route>) {
         let mut touched = HashSet::new();
         for route in changed {
@@ -111,6 +120,7 @@ impl Table {
         for name in touched {
             if let Some(organization) = self.organizations.get_mut(&name) {
                 organization.index();
+                organization.version = version;
                 if organization.members.is_empty() {
                     self.organizations.remove(&name);
                 }
@@ -123,6 +133,7 @@ impl Table {
 impl Organization {
     fn empty() -> Self {
         Organization {
+            version: 0,
             members: BTreeMap::new(),
             index: PatternIndex::new(Vec::<(Vec<_>, _)>::new()),
         }

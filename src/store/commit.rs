@@ -5,6 +5,7 @@
 //! is in the event's key. A target that does not fit, or whose subscription is
 //! paused, gets a `due` row beside it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use sea_orm::{ConnectionTrait, Value, sqlx};
@@ -51,8 +52,8 @@ pub enum Stale {
     /// Any change since: one number is compared, however many organizations there are.
     ByAnyChange,
     /// A change of one of the batch's own organizations: so the others cannot keep it from
-    /// being stored, however often they change something. On SQLite the same as any change:
-    /// nobody else writes, and to match again takes no time.
+    /// being stored, however often they change something. What is known of endpoints does
+    /// not count here: it has deliveries wait, and changes nobody's targets.
     ByOwnChange,
 }
 
@@ -115,27 +116,41 @@ const COMMIT_POSTGRES: &str = "
 /// `{current}` of [`COMMIT_POSTGRES`] for [`Stale::ByAnyChange`].
 const NOTHING_CHANGED: &str = "version = $3";
 /// The same for [`Stale::ByOwnChange`]. What a deleted organization leaves has no name any
-/// more, and may have been of any.
+/// more, and may have been of any. The names are put together with nothing so that rows are
+/// found by their versions: an organization may have many that have not changed.
 const NONE_OF_OURS_CHANGED: &str = "
         NOT EXISTS (
             SELECT 1 FROM subscription
-            WHERE routing_version > $3 AND organization_id = ANY(array_append($13::text[], ''))
+            WHERE routing_version > $3 AND organization_id || '' = ANY(array_append($13::text[], ''))
         )
         AND NOT EXISTS (
             SELECT 1 FROM data_key
             WHERE routing_version > $3 AND routing_version <> 0
-                AND organization_id = ANY(array_append($13::text[], ''))
+                AND organization_id || '' = ANY(array_append($13::text[], ''))
         )";
 
 /// What a batch on SQLite is stored under; no row without the fence.
 const TERMS_SQLITE: &str = "
-    SELECT commit_floor, (SELECT version FROM routing_clock) AS version
-    FROM replica WHERE number = $1 AND incarnation = $2";
-/// What a small batch on SQLite is inserted under: the routing clock and the fence, as in
+    SELECT commit_floor, {current} AS current
+    FROM replica WHERE number = ? AND incarnation = ?";
+/// What a small batch on SQLite is inserted under: the table and the fence, as in
 /// [`COMMIT_POSTGRES`].
 const COMMIT_ALONE_SQLITE: &str = "
-    WHERE (SELECT version FROM routing_clock) = ?
+    WHERE {current}
       AND EXISTS (SELECT 1 FROM replica WHERE number = ? AND incarnation = ? AND commit_floor <= ?)";
+/// `{current}` of both for [`Stale::ByAnyChange`].
+const NOTHING_CHANGED_SQLITE: &str = "(SELECT version FROM routing_clock) = ?";
+/// The same for [`Stale::ByOwnChange`]; names as a JSON array.
+const NONE_OF_OURS_CHANGED_SQLITE: &str = "
+    NOT EXISTS (
+        SELECT 1 FROM subscription
+        WHERE routing_version > ? AND organization_id || '' IN (SELECT value FROM json_each(?))
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM data_key
+        WHERE routing_version > ? AND routing_version <> 0
+            AND organization_id || '' IN (SELECT value FROM json_each(?))
+    )";
 
 const EVENT_COLUMNS: &str = "INSERT INTO event (key, organization_id, account_id, event_id,
     event_type, occur_time, publish_time, expire_time, content_type, payload_kind, payload_bytes,
@@ -243,13 +258,14 @@ impl Store {
         transaction: &Transaction,
         batch: &Commit<'_>,
     ) -> Result<bool, StoreError> {
-        let values = vec![number(batch.fence).into(), batch.fence.incarnation.into()];
-        let terms = self.statement(TERMS_SQLITE, values);
+        let (current, mut values) = current_sqlite(batch);
+        values.extend([number(batch.fence).into(), batch.fence.incarnation.into()]);
+        let terms = self.statement(&TERMS_SQLITE.replace("{current}", current), values);
         let terms = transaction.query_one_raw(terms).await?.ok_or(StoreError::Fenced)?;
-        let (version, floor): (i64, i64) =
-            (column(&terms, "version")?, column(&terms, "commit_floor")?);
+        let (current, floor): (bool, i64) =
+            (column(&terms, "current")?, column(&terms, "commit_floor")?);
         let first = batch.events.first().map_or(0, |row| row.event.summary.key.0);
-        Ok(version == batch.routing_version && floor <= first)
+        Ok(current && floor <= first)
     }
 
     /// A few events and nothing beside them, in one statement.
@@ -262,13 +278,10 @@ impl Store {
         let rows = rows.collect();
         let fence = batch.fence;
         let first = batch.events.first().map_or(0, |row| row.event.summary.key.0);
-        let current = vec![
-            batch.routing_version.into(),
-            number(fence).into(),
-            fence.incarnation.into(),
-            first.into(),
-        ];
-        let stored = self.insert_alone(EVENT_COLUMNS, rows, COMMIT_ALONE_SQLITE, current).await?;
+        let (current, mut values) = current_sqlite(batch);
+        values.extend([number(fence).into(), fence.incarnation.into(), first.into()]);
+        let terms = COMMIT_ALONE_SQLITE.replace("{current}", current);
+        let stored = self.insert_alone(EVENT_COLUMNS, rows, &terms, values).await?;
         if stored != 0 {
             return Ok(Committed::Stored);
         }
@@ -330,6 +343,21 @@ fn commit_postgres(stale: Stale) -> &'static str {
     match stale {
         Stale::ByAnyChange => &WHILE_NOTHING_CHANGES,
         Stale::ByOwnChange => &WHILE_OTHERS_CHANGE,
+    }
+}
+
+/// `{current}` of the statements that store a batch on SQLite, and its values.
+fn current_sqlite(batch: &Commit<'_>) -> (&'static str, Vec<Value>) {
+    let version = batch.routing_version;
+    match batch.stale {
+        Stale::ByAnyChange => (NOTHING_CHANGED_SQLITE, vec![version.into()]),
+        Stale::ByOwnChange => {
+            let names = batch.events.iter().map(|row| row.event.summary.organization.as_str());
+            let names: BTreeSet<&str> = names.chain([""]).collect();
+            let names = serde_json::to_string(&names).expect("names are JSON");
+            let values = vec![version.into(), names.clone().into(), version.into(), names.into()];
+            (NONE_OF_OURS_CHANGED_SQLITE, values)
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use hookward::grpc::pb;
 use tonic::Code;
 
@@ -13,7 +14,11 @@ use crate::harness::proxy::Proxy;
 use crate::harness::receiver::Receiver;
 use crate::harness::service::Service;
 
-on_both_engines!(a_change_counts_for_the_very_next_publish, patterns_match_as_documented);
+on_both_engines!(
+    a_change_counts_for_the_very_next_publish,
+    changes_of_others_hold_nobody_back,
+    patterns_match_as_documented,
+);
 
 const ROUNDS: usize = 200;
 
@@ -138,6 +143,36 @@ async fn rounds(here: &Organization, there: &Organization, count: usize) {
 
         here.delete(&subscribed.id).await.expect("it is there");
         assert_eq!(reached(&new).await, 0, "round {round}: deleted");
+    }
+}
+
+/// Several change subscriptions without a pause, each as soon as the change before is answered.
+async fn changes_of_others_hold_nobody_back(engine: Engine) {
+    let service = Service::start(engine).await;
+    let receiver = Receiver::answering([200]).await;
+    let mut changing = FuturesUnordered::new();
+    for number in 0..4 {
+        let busy = service.organization(&format!("busy-{number}"));
+        let id = busy.subscribe(&receiver, "standard", "*").await.id;
+        changing.push(async move {
+            loop {
+                busy.pause(&id).await.expect("it is active");
+                busy.resume(&id).await.expect("it is paused");
+            }
+        });
+    }
+    let quiet = service.organization("quiet");
+    let publishing = async {
+        for _ in 0..50 {
+            let began = Instant::now();
+            quiet.publish_event(event("visit.created", "{}")).await;
+            let took = began.elapsed();
+            assert!(took < Duration::from_millis(900), "{took:?}");
+        }
+    };
+    tokio::select! {
+        Some(()) = changing.next() => {}
+        () = publishing => {}
     }
 }
 

@@ -45,10 +45,13 @@ async fn nothing_is_stored_when_the_routing_table_moved(store: Store) {
     let routing_version = world.store.routing_version().await.expect("version");
     world.subscribe(&acme()).await;
     let rows = [world.row(&Draft { id: Some("a"), ..Draft::to(&[]) })];
+    let alone = [world.row(&Draft::to(&[]))];
     for stale in [Stale::ByAnyChange, Stale::ByOwnChange] {
         let committed = world.commit_at(routing_version, stale, &rows).await.expect("answers");
         assert_eq!(committed, Committed::RoutingMoved, "{stale:?}");
         assert!(is_missing(&world, rows[0].event.summary.key).await);
+        let committed = world.commit_at(routing_version, stale, &alone).await.expect("answers");
+        assert_eq!(committed, Committed::RoutingMoved, "{stale:?}, alone");
     }
     let published = world.store.published(&[(acme(), "a".into())]).await.expect("looks up");
     assert!(published.is_empty());
@@ -63,9 +66,10 @@ async fn changes_of_others_are_passed_over(store: Store) {
     let committed = world.commit_at(at, Stale::ByAnyChange, &rows).await.expect("answers");
     assert_eq!(committed, Committed::RoutingMoved);
     let committed = world.commit_at(at, Stale::ByOwnChange, &rows).await.expect("answers");
-    let expected =
-        if world.store.is_shared() { Committed::Stored } else { Committed::RoutingMoved };
-    assert_eq!(committed, expected);
+    assert_eq!(committed, Committed::Stored);
+    let alone = [world.row(&Draft::to(&[]))];
+    let committed = world.commit_at(at, Stale::ByOwnChange, &alone).await.expect("answers");
+    assert_eq!(committed, Committed::Stored);
 }
 
 async fn an_organization_without_a_name_may_be_any(store: Store) {

@@ -2,9 +2,8 @@
 //!
 //! Logs go to stderr. Traces go to an OpenTelemetry collector, and only when an endpoint
 //! is set: otherwise there is no layer for them, and the spans of [`crate::trace`] are
-//! disabled call sites. Name, attributes and sampler of the traces are taken from the
-//! standard variables `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` and
-//! `OTEL_TRACES_SAMPLER`; without the last, what the caller samples is sampled.
+//! disabled call sites. Name and attributes of the service are taken from the standard
+//! variables `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
 //!
 //! What libraries log may hold what their peers sent, so that a plain level speaks of
 //! Hookward's own lines only, and libraries stay at `warn`.
@@ -16,14 +15,14 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use crate::trace::TARGET;
+use crate::trace::{Sampling, TARGET};
 
 /// Longest that the last spans may take to leave.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -47,6 +46,8 @@ pub struct Settings {
     pub filter: String,
     /// `http://` URL of an OpenTelemetry collector that speaks OTLP over gRPC.
     pub otlp_endpoint: Option<String>,
+    /// Which traces are made.
+    pub sampling: Sampling,
 }
 
 /// Logs and traces, set up.
@@ -103,7 +104,9 @@ impl Telemetry {
     pub fn start(settings: &Settings) -> Result<Telemetry, TelemetryError> {
         let filter = filter(&settings.filter).map_err(TelemetryError::Filter)?;
         let mut layers = vec![log_layer(settings.format).with_filter(filter).boxed()];
-        let provider = settings.otlp_endpoint.as_deref().map(exporting).transpose()?;
+        let endpoint = settings.otlp_endpoint.as_deref();
+        let provider = endpoint.map(|endpoint| exporting(endpoint, settings.sampling));
+        let provider = provider.transpose()?;
         if let Some(provider) = &provider {
             layers.push(span_layer(provider));
         }
@@ -162,24 +165,45 @@ fn span_layer(provider: &SdkTracerProvider) -> Box<dyn Layer<Registry> + Send + 
         .boxed()
 }
 
-fn exporting(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
+fn exporting(endpoint: &str, sampling: Sampling) -> Result<SdkTracerProvider, TelemetryError> {
     let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
     let builder = SdkTracerProvider::builder().with_batch_exporter(exporter);
-    Ok(builder.with_resource(resource()).build())
+    let builder = builder.with_resource(resource());
+    sampling.set();
+    Ok(match sampling {
+        // What is not sampled has no span.
+        Sampling::FollowsCaller(_) => builder.with_sampler(Sampler::AlwaysOn).build(),
+        Sampling::EachSpan(ratio) => {
+            builder.with_sampler(Sampler::TraceIdRatioBased(ratio)).build()
+        }
+    })
 }
 
+/// Who sends: what the environment says, and what it leaves out. Each process is an instance
+/// of its own, also those that follow each other in one place.
 fn resource() -> Resource {
-    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-    let detected = Resource::builder().with_attribute(version).build();
-    let name = opentelemetry::Key::from_static_str("service.name");
+    let detected = Resource::builder().build();
+    let said = |name| detected.get(&opentelemetry::Key::from_static_str(name));
     // What the library says when nobody does.
-    let unnamed =
-        detected.get(&name).is_none_or(|name| name.as_str().starts_with("unknown_service"));
-    if !unnamed {
-        return detected;
+    let named = said("service.name").is_some_and(|name| !name.as_str().starts_with("unknown_"));
+    let mut attributes: Vec<KeyValue> =
+        detected.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+    if !named {
+        attributes.push(KeyValue::new("service.name", "hookward"));
     }
-    let attributes = detected.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
-    Resource::builder_empty().with_attributes(attributes).with_service_name("hookward").build()
+    if said("service.instance.id").is_none() {
+        attributes.push(KeyValue::new("service.instance.id", instance()));
+    }
+    attributes.push(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    Resource::builder_empty().with_attributes(attributes).build()
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn instance() -> String {
+    let random = fastrand::u128(..);
+    let versioned = (random & !(0xF000 << 64)) | (0x4000 << 64);
+    let text = format!("{:032x}", (versioned & !(0xC << 60)) | (0x8 << 60));
+    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
 }
 
 #[cfg(test)]
@@ -238,5 +262,9 @@ mod tests {
         };
         assert_eq!(value("service.version").as_deref(), Some(env!("CARGO_PKG_VERSION")));
         assert_eq!(value("service.name").as_deref(), Some("hookward"));
+        let instance = value("service.instance.id").expect("is said");
+        let shape: Vec<usize> = instance.split('-').map(str::len).collect();
+        assert_eq!(shape, [8, 4, 4, 4, 12], "{instance}");
+        assert!(instance[14..].starts_with('4') && "89ab".contains(&instance[19..20]));
     }
 }

@@ -3,10 +3,13 @@
 //!
 //! Spans are made at DEBUG level under the target [`TARGET`], which telemetry switches
 //! on only when traces are exported. Otherwise each of them is a disabled call site:
-//! one relaxed load, no allocation; and every function here finds that out first.
+//! one relaxed load, no allocation; and every function here finds that out first. The same
+//! holds for a trace that is not sampled, as far as [`Sampling`] can tell beforehand.
 //!
 //! Spans carry ids, names of types, sizes and codes: never a payload, a header's value
 //! or a URL's path.
+
+mod sampling;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,6 +20,8 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, Tra
 use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+pub use self::sampling::Sampling;
 
 use crate::domain::attempt::{Attempt, AttemptResult};
 use crate::domain::event::{EventSummary, TraceContext};
@@ -37,6 +42,13 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// conventions for RPC.
 #[must_use]
 pub fn request_span(method: &str, caller: &TraceContext) -> Span {
+    if !is_exported() {
+        return Span::none();
+    }
+    let caller = span_context(caller);
+    if !sampling::starts(caller.as_ref()) {
+        return Span::none();
+    }
     let span = tracing::debug_span!(
         target: TARGET,
         parent: None,
@@ -50,6 +62,22 @@ pub fn request_span(method: &str, caller: &TraceContext) -> Span {
         error.type = Empty,
     );
     set_parent(&span, caller);
+    span
+}
+
+/// The span of a commit: a child of the first of these calls that has one, with links to the
+/// others.
+#[must_use]
+pub fn commit_span<'a>(calls: impl Iterator<Item = &'a Span>, requests: usize) -> Span {
+    if !is_exported() {
+        return Span::none();
+    }
+    let mut calls = calls.filter(|call| !call.is_disabled());
+    let Some(first) = calls.next() else { return Span::none() };
+    let span = tracing::debug_span!(target: TARGET, parent: first, "commit", requests);
+    for other in calls {
+        span.follows_from(other.id());
+    }
     span
 }
 
@@ -71,6 +99,13 @@ pub fn record_status(span: &Span, code: &str, server_fault: bool) {
 /// OpenTelemetry's conventions for HTTP clients.
 #[must_use]
 pub fn attempt_span(event: &EventSummary, number: u32, now: Timestamp) -> Span {
+    if !is_exported() {
+        return Span::none();
+    }
+    let published = span_context(&event.trace);
+    if !sampling::goes_on(published.as_ref()) {
+        return Span::none();
+    }
     let span = tracing::debug_span!(
         target: TARGET,
         parent: None,
@@ -85,12 +120,10 @@ pub fn attempt_span(event: &EventSummary, number: u32, now: Timestamp) -> Span {
         webhook.event.id = event.id,
         webhook.event.type = event.event_type,
     );
-    if !span.is_disabled() {
-        if now.since(event.publish_time) < CHILD_WITHIN {
-            set_parent(&span, &event.trace);
-        } else if let Some(published) = span_context(&event.trace) {
-            span.add_link(published);
-        }
+    if now.since(event.publish_time) < CHILD_WITHIN {
+        set_parent(&span, published);
+    } else if let Some(published) = published {
+        span.add_link(published);
     }
     span
 }
@@ -116,7 +149,7 @@ pub fn record_attempt(span: &Span, attempt: &Attempt) {
     span.record("otel.status_code", "ERROR");
 }
 
-/// The span's trace id; all zero when nobody exports traces.
+/// The span's trace id; all zero when nobody exports traces, or not this one.
 #[must_use]
 pub fn trace_id(span: &Span) -> [u8; 16] {
     if span.is_disabled() {
@@ -170,11 +203,13 @@ fn own_context(span: &Span) -> Option<TraceContext> {
     })
 }
 
-fn set_parent(span: &Span, caller: &TraceContext) {
-    if span.is_disabled() {
-        return;
-    }
-    if let Some(parent) = span_context(caller) {
+/// Whether spans go anywhere.
+fn is_exported() -> bool {
+    tracing::span_enabled!(target: TARGET, tracing::Level::DEBUG)
+}
+
+fn set_parent(span: &Span, parent: Option<SpanContext>) {
+    if let Some(parent) = parent {
         // Fails where the span is for the log alone: then there is no trace to continue.
         let _ = span.set_parent(Context::new().with_remote_span_context(parent));
     }

@@ -36,12 +36,8 @@ pub struct ServeArguments {
     #[arg(long, env = "HOOKWARD_GRPC_LISTEN", hide_env_values = true)]
     #[arg(value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
     pub(super) grpc_listen: String,
-    /// Address and port of /healthz, /readyz and /metrics, or off.
-    ///
-    /// Who reaches it sees counts and times, never whose events they are.
-    #[arg(long, env = "HOOKWARD_ADMIN_LISTEN", hide_env_values = true)]
-    #[arg(value_name = "IP:PORT|off", default_value = "127.0.0.1:8080")]
-    pub(super) admin_listen: String,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
     /// What this process does: all, api or dispatch.
     ///
     /// api answers calls and leaves sending to others; dispatch sends and answers no
@@ -236,6 +232,17 @@ pub struct ServeArguments {
     pub(super) log: LogArguments,
 }
 
+/// Where health and metrics are.
+#[derive(Args, Clone, Debug)]
+pub struct AdminArguments {
+    /// Address and port of /healthz, /readyz and /metrics, or off.
+    ///
+    /// Who reaches it sees counts and times, never whose events they are.
+    #[arg(long, env = "HOOKWARD_ADMIN_LISTEN", hide_env_values = true)]
+    #[arg(value_name = "IP:PORT|off", default_value = "127.0.0.1:8080")]
+    pub(super) admin_listen: String,
+}
+
 /// Which database.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseArguments {
@@ -299,9 +306,24 @@ pub struct LogArguments {
     pub(super) log: String,
     /// http:// URL of an OpenTelemetry collector (OTLP over gRPC, most often port 4317).
     ///
-    /// Without it no traces are made, at no cost. OTEL_SERVICE_NAME,
-    /// OTEL_RESOURCE_ATTRIBUTES and OTEL_TRACES_SAMPLER are respected.
+    /// Without it no traces are made, at no cost. OTEL_SERVICE_NAME and
+    /// OTEL_RESOURCE_ATTRIBUTES are respected.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true)]
     #[arg(value_name = "URL")]
     pub(super) otlp_endpoint: Option<String>,
+    /// Which traces are made: always_on, always_off or traceidratio, or one of these after
+    /// parentbased_.
+    ///
+    /// Those after parentbased_ do as the caller does, and as their names say without a
+    /// caller; with them a trace that is not sampled costs next to nothing.
+    #[arg(long, env = "OTEL_TRACES_SAMPLER", hide_env_values = true)]
+    #[arg(value_name = "NAME", default_value = "parentbased_always_on")]
+    pub(super) traces_sampler: String,
+    /// Part of the traces that the samplers with traceidratio sample, from 0 to 1.
+    ///
+    /// Too low: the trace that is asked for is not there. Too high: spans take the time of
+    /// deliveries, and the collector's.
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", hide_env_values = true)]
+    #[arg(value_name = "RATIO", default_value = "1")]
+    pub(super) traces_sampler_arg: String,
 }

@@ -10,6 +10,7 @@ mod auth_file;
 #[cfg(test)]
 mod tests;
 mod value;
+mod way_out;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,22 +18,22 @@ use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
 
-pub use self::arguments::{DatabaseArguments, EncryptionArguments, LogArguments, ServeArguments};
+pub use self::arguments::{
+    AdminArguments, DatabaseArguments, EncryptionArguments, LogArguments, ServeArguments,
+};
 pub use self::auth::Auth;
 pub use self::auth_file::AuthFile;
 
-use crate::domain::address::{AddressPolicy, Cidr, EgressAllow, Nat64Prefix};
 use crate::domain::event_rules::PAYLOAD_BYTES_CEILING;
 use crate::domain::failure_streak::Rule;
 use crate::domain::profile::Profiles;
 use crate::domain::rate::Rate;
-use crate::egress::{self, MixedAnswers};
+use crate::egress;
 use crate::grpc;
 use crate::intake;
 use crate::keyring::Keyring;
@@ -40,7 +41,9 @@ use crate::permits::InFlightLimits;
 use crate::store;
 use crate::telemetry;
 use crate::telemetry::LogFormat;
+use crate::trace::Sampling;
 
+const ADMIN_LISTEN: &str = "admin-listen";
 /// Connections that `migrate` needs.
 const MIGRATE_CONNECTIONS: u32 = 2;
 /// Port of Kubernetes' API unless the environment says otherwise.
@@ -164,12 +167,9 @@ impl Settings {
         let target = read_target(&arguments.database, faults);
         let keyring = read_keyring(&arguments.encryption, faults);
         let door = auth::read(arguments, faults);
-        let admin_listen = match arguments.admin_listen.as_str() {
-            "off" => Some(None),
-            text => faults.note("admin-listen", value::listen(text)).map(Some),
-        };
+        let admin_listen = faults.note(ADMIN_LISTEN, admin_listen(&arguments.admin));
         let role = faults.note("role", role(&arguments.role));
-        let egress = read_egress(arguments, faults);
+        let egress = way_out::read(arguments, faults);
         let profiles = read_profiles(arguments.profiles.as_deref(), faults);
         let payload =
             value::bytes(&arguments.payload_bytes_max, 1024, PAYLOAD_BYTES_CEILING as u64);
@@ -210,6 +210,22 @@ impl Settings {
             })
         };
         settings().filter(|_| faults.0.is_empty()).ok_or_else(|| std::mem::take(faults))
+    }
+}
+
+/// Where `health` finds the process; `None`: nowhere.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn read_admin_listen(arguments: &AdminArguments) -> Result<Option<SocketAddr>, Faults> {
+    admin_listen(arguments).map_err(|why| Faults(vec![format!("--{ADMIN_LISTEN}: {why}")]))
+}
+
+fn admin_listen(arguments: &AdminArguments) -> Result<Option<SocketAddr>, &'static str> {
+    match arguments.admin_listen.as_str() {
+        "off" => Ok(None),
+        text => value::listen(text).map(Some),
     }
 }
 
@@ -312,64 +328,6 @@ fn read_keys(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-fn read_egress(arguments: &ServeArguments, faults: &mut Faults) -> Option<egress::Settings> {
-    let before = faults.0.len();
-    let allow = read_list::<EgressAllow>("egress-allow", &arguments.egress_allow, faults);
-    let deny = read_list::<Cidr>("egress-deny", &arguments.egress_deny, faults);
-    let nat64 = read_nat64(arguments, faults);
-    let policy = AddressPolicy { allow, deny, nat64, ..AddressPolicy::default() };
-    let mut settings = egress::Settings::new(policy);
-    for text in value::words(&arguments.egress_nameserver) {
-        settings.nameservers.extend(faults.note("egress-nameserver", value::nameserver(text)));
-    }
-    let mixed = faults.note("egress-mixed-answers", mixed_answers(&arguments.egress_mixed_answers));
-    settings.mixed_answers = mixed.unwrap_or_default();
-    // An empty variable is one that is not set.
-    let proxy = arguments.egress_proxy.as_deref().filter(|text| !text.is_empty());
-    if let Some(text) = proxy {
-        settings.proxy = faults.note("egress-proxy", value::host_and_port(text));
-    }
-    for path in value::paths(&arguments.egress_ca) {
-        settings.ca_files_pem.extend(faults.note("egress-ca", read_authority(path)));
-    }
-    (faults.0.len() == before).then_some(settings)
-}
-
-fn mixed_answers(text: &str) -> Result<MixedAnswers, &'static str> {
-    match text {
-        "refuse" => Ok(MixedAnswers::Refuse),
-        "filter" => Ok(MixedAnswers::Filter),
-        _ => Err("write refuse or filter"),
-    }
-}
-
-fn read_nat64(arguments: &ServeArguments, faults: &mut Faults) -> Vec<Nat64Prefix> {
-    let nat64 = read_list::<Nat64Prefix>("egress-nat64", &arguments.egress_nat64, faults);
-    for (place, one) in nat64.iter().enumerate() {
-        if nat64[..place].iter().any(|other| one.overlaps(*other)) {
-            faults.note::<(), _>("egress-nat64", Err("one prefix lies in another"));
-        }
-    }
-    nat64
-}
-
-fn read_list<T>(flag: &str, texts: &[String], faults: &mut Faults) -> Vec<T>
-where
-    T: FromStr<Err: fmt::Display>,
-{
-    let read = |text: &str| text.parse::<T>().map_err(|why| format!("{text}: {why}"));
-    value::words(texts).filter_map(|text| faults.note(flag, read(text))).collect()
-}
-
-fn read_authority(path: &Path) -> Result<Vec<u8>, String> {
-    let text = read_text(path)?;
-    if text.contains("-----BEGIN CERTIFICATE-----") {
-        Ok(text.into_bytes())
-    } else {
-        Err(format!("{} holds no certificate in PEM", path.display()))
-    }
-}
-
 fn read_profiles(folder: Option<&Path>, faults: &mut Faults) -> Option<Arc<Profiles>> {
     let Some(folder) = folder else { return Some(Arc::new(Profiles::built_in())) };
     let entries = faults.note("profiles", read_folder(folder))?;
@@ -398,6 +356,15 @@ fn read_folder(folder: &Path) -> Result<Vec<(String, String)>, String> {
     }
     entries.sort();
     Ok(entries)
+}
+
+fn read_authority(path: &Path) -> Result<Vec<u8>, String> {
+    let text = read_text(path)?;
+    if text.contains("-----BEGIN CERTIFICATE-----") {
+        Ok(text.into_bytes())
+    } else {
+        Err(format!("{} holds no certificate in PEM", path.display()))
+    }
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
@@ -463,7 +430,15 @@ fn read_telemetry(arguments: &LogArguments, faults: &mut Faults) -> Option<telem
     };
     let otlp_endpoint = faults.note("otlp-endpoint", endpoint);
     let filter = filter.map(|()| arguments.log.clone());
-    Some(telemetry::Settings { format: format?, filter: filter?, otlp_endpoint: otlp_endpoint? })
+    let ratio = faults.note("traces-sampler-arg", value::ratio(&arguments.traces_sampler_arg));
+    let sampling = Sampling::named(&arguments.traces_sampler, ratio.unwrap_or(1.0));
+    let sampling = faults.note("traces-sampler", sampling);
+    Some(telemetry::Settings {
+        format: format?,
+        filter: filter?,
+        otlp_endpoint: otlp_endpoint?,
+        sampling: sampling?,
+    })
 }
 
 fn role(text: &str) -> Result<Role, &'static str> {

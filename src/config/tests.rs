@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::num::NonZeroU32;
 
 use super::*;
+use crate::egress::MixedAnswers;
 
 /// Between these lines of the document stands what `table` writes.
 const MARKS: [&str; 2] = ["<!-- settings: begin -->\n", "<!-- settings: end -->\n"];
@@ -78,6 +79,8 @@ fn every_fault_is_reported_at_once() {
         "--log-format=xml",
         "--log=loud",
         "--otlp-endpoint=https://collector:4317",
+        "--traces-sampler=jaeger_remote",
+        "--traces-sampler-arg=2",
     ]);
     let flags: Vec<&str> = faults.iter().filter_map(|line| line.split(':').next()).collect();
     let all = command();
@@ -253,8 +256,12 @@ fn every_setting_has_a_variable_and_says_what_it_is() {
     for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
         let variable = argument.get_env().and_then(|name| name.to_str());
         let flag = argument.get_long().expect("settings are flags");
-        let own = format!("HOOKWARD_{}", flag.to_uppercase().replace('-', "_"));
-        let standard = flag == "otlp-endpoint" && variable == Some("OTEL_EXPORTER_OTLP_ENDPOINT");
+        let name = flag.to_uppercase().replace('-', "_");
+        let own = format!("HOOKWARD_{name}");
+        // OpenTelemetry's own, which whoever knows them has set already.
+        let standard = ["OTEL_", "OTEL_EXPORTER_"].map(|prefix| format!("{prefix}{name}"));
+        let traces = flag.starts_with("otlp-") || flag.starts_with("traces-");
+        let standard = traces && standard.iter().any(|one| variable == Some(one));
         assert!(standard || variable == Some(own.as_str()), "{flag}: {variable:?}");
         assert!(argument.is_hide_env_values_set(), "{flag} shows its value in --help");
     }

@@ -30,6 +30,15 @@ pub(super) fn rate(text: &str) -> Result<Option<Rate>, String> {
     Ok(count.and_then(NonZeroU32::new).map(Rate::per_second))
 }
 
+/// A part of something, from 0 to 1; all of it where nothing is said.
+pub(super) fn ratio(text: &str) -> Result<f64, &'static str> {
+    if text.trim().is_empty() {
+        return Ok(1.0);
+    }
+    let ratio = text.trim().parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or("write a number from 0 to 1, such as 0.01")
+}
+
 /// A size: `1024`, `256KiB`, `64MiB` or `1GiB`, in these bounds.
 pub(super) fn bytes(text: &str, least: u64, most: u64) -> Result<u64, String> {
     let text = text.trim();

@@ -228,9 +228,9 @@ impl Batch {
         }
     }
 
-    /// The span of the request that came first.
-    pub(super) fn span(&self) -> Option<&tracing::Span> {
-        self.requests.first().map(|request| &request.job.span)
+    /// The spans of the requests.
+    pub(super) fn spans(&self) -> impl Iterator<Item = &tracing::Span> {
+        self.requests.iter().map(|request| &request.job.span)
     }
 }
 

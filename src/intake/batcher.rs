@@ -184,11 +184,7 @@ impl Batcher {
         let mut moving = None;
         while let Some(part) = parts.pop_front() {
             let Part { batch, known, stale, began } = part;
-            let span = tracing::debug_span!(
-                target: trace::TARGET,
-                parent: batch.span().cloned().unwrap_or_else(tracing::Span::none),
-                "commit", requests = batch.len()
-            );
+            let span = trace::commit_span(batch.spans(), batch.len());
             match self.attempt(batch, &known, stale).instrument(span).await {
                 Ok(Tried::Done) => {}
                 Ok(Tried::Again(batch)) => {

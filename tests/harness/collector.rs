@@ -9,6 +9,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::net::TcpListener;
@@ -23,7 +25,8 @@ pub(crate) struct Collector {
 
 #[derive(Default)]
 struct Taken {
-    spans: Vec<Span>,
+    /// With the instance of the service that each is from.
+    spans: Vec<(String, Span)>,
     /// Everything, as it is on the wire.
     bytes: Vec<u8>,
 }
@@ -53,8 +56,13 @@ impl Collector {
 
     /// The spans of one trace, in the order of their arrival.
     pub(crate) fn trace(&self, trace_id: &[u8]) -> Vec<Span> {
+        self.trace_by_instance(trace_id).into_iter().map(|(_, span)| span).collect()
+    }
+
+    /// The same, each with the instance of the service that it is from.
+    pub(crate) fn trace_by_instance(&self, trace_id: &[u8]) -> Vec<(String, Span)> {
         let taken = self.taken.lock().expect("nobody panics while holding it");
-        taken.spans.iter().filter(|span| span.trace_id == trace_id).cloned().collect()
+        taken.spans.iter().filter(|(_, span)| span.trace_id == trace_id).cloned().collect()
     }
 }
 
@@ -67,9 +75,21 @@ impl TraceService for Spans {
         let request = request.into_inner();
         let mut taken = self.0.lock().expect("nobody panics while holding it");
         taken.bytes.extend(request.encode_to_vec());
-        let resources = request.resource_spans.into_iter();
-        let scopes = resources.flat_map(|resource| resource.scope_spans);
-        taken.spans.extend(scopes.flat_map(|scope| scope.spans));
+        for resource in request.resource_spans {
+            let instance = instance(resource.resource.as_ref());
+            let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            taken.spans.extend(spans.map(|span| (instance.clone(), span)));
+        }
         Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+/// `service.instance.id`
+fn instance(resource: Option<&Resource>) -> String {
+    let attributes = resource.iter().flat_map(|resource| &resource.attributes);
+    let mut named = attributes.filter(|attribute| attribute.key == "service.instance.id");
+    match named.next().and_then(|attribute| attribute.value.clone()?.value) {
+        Some(Value::StringValue(instance)) => instance,
+        other => panic!("a service says which one it is: {other:?}"),
     }
 }

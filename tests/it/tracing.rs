@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use pb::delivery::State;
 
-use crate::harness::client::event;
+use crate::harness::client::{draft, event, waits};
 use crate::harness::collector::Collector;
 use crate::harness::engine::{Engine, on_both_engines};
 use crate::harness::eventually::eventually;
@@ -77,6 +77,65 @@ async fn a_published_trace_goes_on_to_the_receiver_and_to_the_collector(engine: 
     let written = format!("{spans:?}{}", service.written());
     for secret in [patient, "Robin", &subscribed.secret] {
         assert!(!written.contains(secret), "neither spans nor logs hold {secret}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_trace_leads_over_a_retry_and_a_change_of_replica() {
+    let Some(engine) = Engine::postgres() else { return };
+    let collector = Collector::start().await;
+    let settings = Settings::new(engine)
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
+        .env("OTEL_BSP_SCHEDULE_DELAY", "100");
+    let mut first = settings.clone().start().await;
+    let second = settings.start().await;
+    let clinic = second.organization("clinic");
+    let receiver = Receiver::answering([503, 200]).await;
+    let retry_policy = Some(waits(&[4000]));
+    clinic.create(pb::Subscription { retry_policy, ..draft(&receiver, "standard", "*") }).await;
+
+    let id = publish_traced(&first, event("invoice.paid", "{}")).await;
+    let delivery = clinic.delivery_of(&id);
+    let tried = delivery.is("has failed once", |delivery| delivery.attempt_count == 1).await;
+    assert_eq!(tried.state(), State::Pending, "its retry is to come");
+    first.terminate();
+    assert!(first.ends().await.success());
+    delivery.reaches(State::Succeeded).await;
+
+    let spans = eventually("the spans of both replicas", async || {
+        let spans = collector.trace_by_instance(&TRACE);
+        let attempts = spans.iter().filter(|(_, span)| span.kind() == SpanKind::Client);
+        (attempts.count() == 2).then_some(spans)
+    })
+    .await;
+    let (instances, tree): (Vec<String>, Vec<Span>) = spans.into_iter().unzip();
+    check_tree(&tree);
+    print_tree(&tree, &instances, PARENT_HEX, 0);
+    let of = |span: &dyn Fn(&Span) -> bool| {
+        let found = (0..tree.len()).filter(|place| span(&tree[*place]));
+        found.map(|place| (&*instances[place], &tree[place])).collect::<Vec<_>>()
+    };
+    let server = of(&|span| span.kind() == SpanKind::Server);
+    let commit = of(&|span| span.name == "commit");
+    let attempts = of(&|span| span.kind() == SpanKind::Client);
+    let [(publisher, _)] = server.as_slice() else { panic!("one call: {server:?}") };
+    assert!(commit.iter().all(|(instance, _)| instance == publisher) && !commit.is_empty());
+    for (place, request) in receiver.requests().iter().enumerate() {
+        let parent = request.header("traceparent").expect("it is sent");
+        let sent = attempts.iter().find(|(_, span)| hex(&span.span_id) == parent[36..52]);
+        let (instance, _) = sent.expect("the receiver goes on where the attempt is");
+        let by_the_first = instance == publisher;
+        assert_eq!(by_the_first, place == 0, "the second attempt is the other replica's");
+    }
+}
+
+/// What hangs on a span, a line each.
+fn print_tree(spans: &[Span], instances: &[String], parent: &str, depth: usize) {
+    for (span, instance) in spans.iter().zip(instances) {
+        if hex(&span.parent_span_id) == parent {
+            println!("{:depth$}{} ({instance})", "", span.name);
+            print_tree(spans, instances, &hex(&span.span_id), depth + 2);
+        }
     }
 }
 

@@ -49,5 +49,7 @@ USER 65532:65532
 # HOOKWARD_AUTH, and HOOKWARD_ADMIN_LISTEN say otherwise.
 EXPOSE 50051 8080
 STOPSIGNAL SIGTERM
+# Whether it runs, not whether it is ready: a restart brings no database back.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s CMD ["/usr/local/bin/hookward", "health"]
 ENTRYPOINT ["/usr/local/bin/hookward"]
 CMD ["serve"]

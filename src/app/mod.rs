@@ -3,12 +3,13 @@
 mod engine;
 #[cfg(test)]
 mod engine_tests;
+mod opening;
 mod own_addresses;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -24,11 +25,11 @@ use crate::domain::address::AddressPolicy;
 use crate::domain::catalog::Catalog;
 use crate::domain::profile::Profiles;
 use crate::domain::rate::Rate;
-use crate::egress::Egress;
+use crate::egress::{self, Egress};
 use crate::grpc;
 use crate::metrics::Metrics;
 use crate::permits::RateLimiter;
-use crate::store::{RowSecurity, Store, StoreError};
+use crate::store::StoreError;
 
 /// How long a call under way may take to end once the service stops.
 const CALLS_GRACE: Duration = Duration::from_secs(5);
@@ -43,7 +44,6 @@ const AUDIT_GRACE: Duration = Duration::from_secs(2);
 pub struct App {
     engine: Engine,
     health: grpc::Health,
-    readiness: Readiness,
     draining: Arc<AtomicBool>,
     grpc_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
@@ -91,16 +91,18 @@ impl App {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        let store = Store::open(&settings.database).await?;
-        warn_of_missing_policies(&store);
-        let mut egress = settings.egress;
         let listeners = [&grpc_listener, &admin_listener].map(|one| address(one.as_ref()));
+        let admin_address = address(admin_listener.as_ref());
+        // Health and metrics come first: they tell what the rest waits for.
+        let started = Arc::new(OnceLock::new());
+        let stop_watching = CancellationToken::new();
+        let unless_started = stop_watching.clone().drop_guard();
+        let watching = admin_listener.map(|listener| {
+            watch(listener, metrics.clone(), once(&started), stop_watching.clone())
+        });
+        let store = opening::open(&settings.database).await?;
         let servers = settings.database.target.server().into_iter().chain(settings.kubernetes_api);
-        let closed = own_addresses::close(&mut egress, listeners.into_iter().flatten(), servers);
-        closed.await.map_err(StartError::OwnAddresses)?;
-        let policy = Arc::new(egress.policy.clone());
-        let egress = Egress::new(egress);
-        let egress = egress.map_err(|error| StartError::Settings(error.to_string()))?;
+        let (policy, egress) = way_out(settings.egress, listeners, servers).await?;
         let api_keys = if takes_calls && settings.auth.api_keys {
             Some(Credentials::load(store.clone()).await?)
         } else {
@@ -122,18 +124,17 @@ impl App {
         let context = context(&engine, auditor, profiles, policy, limits);
         let mut app = App {
             health: grpc::Health::starting().await,
-            readiness: readiness(&engine, &draining),
             draining,
             grpc_address: address(grpc_listener.as_ref()),
-            admin_address: address(admin_listener.as_ref()),
+            admin_address,
             engine,
             grace: settings.grace,
             stop_calls: CancellationToken::new(),
             auditing: engine::vital(writer.run(stop_auditing.clone())),
             stop_auditing,
-            stop_watching: CancellationToken::new(),
+            stop_watching,
             calls: None,
-            watching: Vec::new(),
+            watching: watching.into_iter().collect(),
         };
         if let Some(listener) = grpc_listener {
             let access = app.access(settings.auth, api_keys, issuers, &metrics);
@@ -145,8 +146,10 @@ impl App {
             };
             app.serve_calls(listener, context, access, settings);
         }
-        app.watch(admin_listener, metrics);
         app.health.set_all(true).await;
+        // It is set once, here.
+        let _ = started.set(readiness(&app.engine, &app.draining));
+        unless_started.disarm();
         Ok(app)
     }
 
@@ -232,20 +235,43 @@ impl App {
         };
         self.calls = Some(tokio::spawn(serve));
     }
+}
 
-    fn watch(&mut self, admin: Option<TcpListener>, metrics: Metrics) {
-        if let Some(listener) = admin {
-            let stop = self.stop_watching.clone();
-            let served = admin::serve(listener, metrics, self.readiness.clone(), async move {
-                stop.cancelled().await;
-            });
-            self.watching.push(tokio::spawn(async move {
-                if let Err(error) = served.await {
-                    tracing::error!(%error, "the admin server ended");
-                }
-            }));
+/// What may be called, and how. The rest of the deployment may not.
+async fn way_out(
+    mut settings: egress::Settings,
+    listeners: [Option<SocketAddr>; 2],
+    servers: impl Iterator<Item = (String, u16)>,
+) -> Result<(Arc<AddressPolicy>, Egress), StartError> {
+    let closed = own_addresses::close(&mut settings, listeners.into_iter().flatten(), servers);
+    closed.await.map_err(StartError::OwnAddresses)?;
+    let policy = Arc::new(settings.policy.clone());
+    let egress = Egress::new(settings);
+    let egress = egress.map_err(|error| StartError::Settings(error.to_string()))?;
+    Ok((policy, egress))
+}
+
+/// Shows health and metrics until `stop`.
+fn watch(
+    listener: TcpListener,
+    metrics: Metrics,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let served = admin::serve(listener, metrics, readiness, stop.cancelled_owned());
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the admin server ended");
         }
-    }
+    })
+}
+
+/// Not ready before there is somebody to ask.
+fn once(started: &Arc<OnceLock<Readiness>>) -> Readiness {
+    let started = Arc::clone(started);
+    Readiness::new(move || {
+        started.get().map_or_else(|| vec![NotReady::Starting], Readiness::reasons)
+    })
 }
 
 /// What the services work with.
@@ -284,13 +310,6 @@ fn readiness(engine: &Engine, draining: &Arc<AtomicBool>) -> Readiness {
         ];
         checks.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
     })
-}
-
-/// The service keeps organizations apart alone, where the database could as well.
-fn warn_of_missing_policies(store: &Store) {
-    if let RowSecurity::Off(remedy) = store.row_security() {
-        tracing::warn!(remedy, "row-level security is off");
-    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

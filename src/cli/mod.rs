@@ -2,7 +2,9 @@
 
 pub mod api_key;
 pub mod audit;
+pub mod config;
 pub mod demo;
+pub mod health;
 pub mod keys;
 pub mod listen;
 pub mod organization;
@@ -20,7 +22,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app::StartError;
 use crate::config::{DatabaseArguments, Faults, ServeArguments, Settings};
@@ -48,8 +50,13 @@ enum Command {
     /// Show the audit log, and check that nobody has changed it
     #[command(subcommand)]
     Audit(audit::Arguments),
+    /// Check the settings of the service, or print them without secrets
+    #[command(subcommand)]
+    Config(config::Arguments),
     /// Show the main job at work: events in over gRPC, signed webhooks out
     Demo(demo::Arguments),
+    /// Ask a running process how it is
+    Health(health::Arguments),
     /// Change what stored values are encrypted under
     #[command(subcommand)]
     Keys(keys::Arguments),
@@ -114,15 +121,17 @@ impl Failure {
 
 /// Runs the command that this process was called with.
 pub async fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let told = Arguments::command().try_get_matches();
+    let parsed = told.and_then(|told| Ok((Arguments::from_arg_matches(&told)?, told)));
+    let (arguments, told) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Nothing is left to be told when standard error is gone.
             let _ = error.print();
             return ExitCode::from(parse_code(error.kind()));
         }
     };
-    match execute(arguments.command).await {
+    match execute(arguments.command, &told).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             for line in failure.to_string().lines() {
@@ -134,10 +143,11 @@ pub async fn run() -> ExitCode {
     }
 }
 
-async fn execute(command: Command) -> Result<(), Failure> {
+async fn execute(command: Command, told: &ArgMatches) -> Result<(), Failure> {
     match command {
         Command::ApiKey(arguments) => api_key::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
+        Command::Config(arguments) => config::run(&arguments, told),
         Command::Demo(arguments) => {
             if demo::demo(arguments).await? {
                 Ok(())
@@ -145,12 +155,13 @@ async fn execute(command: Command) -> Result<(), Failure> {
                 Err(Failure::Demo)
             }
         }
+        Command::Health(arguments) => Ok(Box::pin(health::run(arguments)).await?),
         Command::Keys(arguments) => keys::run(arguments).await,
         Command::Listen(arguments) => Ok(listen::listen(arguments).await?),
         Command::Migrate(arguments) => serve::migrate(&arguments).await,
         Command::Organization(arguments) => organization::run(arguments).await,
         Command::Retention(arguments) => retention::run(arguments).await,
-        Command::Serve(arguments) => serve::serve(Settings::read(&arguments)?).await,
+        Command::Serve(arguments) => Box::pin(serve::serve(Settings::read(&arguments)?)).await,
     }
 }
 

@@ -59,6 +59,21 @@ pub enum StoreError {
     Setup(String),
 }
 
+impl StoreError {
+    /// Whether it may be over in a moment, so that whoever is in no hurry waits. Not so where
+    /// the server is there, and lets this user or this database not in (SQLSTATE classes 28
+    /// and 3D): that is for the operator.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            StoreError::Unavailable(why) => {
+                !why.starts_with("code 28") && !why.starts_with("code 3D")
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         let (DbErr::Exec(RuntimeErr::SqlxError(inner))

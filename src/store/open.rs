@@ -56,6 +56,20 @@ impl Target {
         }
     }
 
+    /// The URL without what opens the database: passwords can stand before the host, and in
+    /// parameters.
+    #[must_use]
+    pub fn without_secrets(&self) -> String {
+        let url = match self {
+            Target::Sqlite(path) => return format!("sqlite:{}", path.display()),
+            Target::Postgres(url) => url,
+        };
+        let Ok(options) = url.parse::<PgConnectOptions>() else { return "(hidden)".to_owned() };
+        let (user, host, port) = (options.get_username(), options.get_host(), options.get_port());
+        let database = options.get_database().unwrap_or_default();
+        format!("postgres://{user}@{host}:{port}/{database}")
+    }
+
     /// Host and port of the server; `None` for a file, and for a server that is reached
     /// through a socket in the file system.
     #[must_use]

@@ -58,6 +58,7 @@ mod refusals_of_events;
 mod refused_callers;
 mod schedule_floor;
 mod shutdown;
+mod start;
 mod strangers;
 mod subscriptions;
 mod takeover;

@@ -1,0 +1,93 @@
+//! `hookward config`: what `hookward serve` would be told by these flags and this environment.
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, Subcommand};
+
+use crate::config::{ServeArguments, Settings};
+use crate::store::Target;
+
+use super::Failure;
+
+/// Stands for what nobody is shown.
+const HIDDEN: &str = "(hidden)";
+
+/// What to do with settings: flags as of `hookward serve`.
+#[derive(Debug, Subcommand)]
+pub enum Arguments {
+    /// Check the settings, and the files that they name, and report every fault
+    Check(Box<ServeArguments>),
+    /// Print each setting with where it is from, and no secret
+    Print(Box<ServeArguments>),
+}
+
+/// Does it. `told` is the command line that `arguments` are from.
+///
+/// # Errors
+///
+/// When settings are wrong and are to be checked.
+pub fn run(arguments: &Arguments, told: &ArgMatches) -> Result<(), Failure> {
+    match arguments {
+        Arguments::Check(arguments) => {
+            Settings::read(arguments)?;
+            super::say("the settings are right; hookward serve would go on to the database")?;
+        }
+        Arguments::Print(_) => {
+            let matches = told.subcommand_matches("config");
+            let matches = matches.and_then(|matches| matches.subcommand_matches("print"));
+            for line in matches.map(lines).unwrap_or_default() {
+                super::say(&line)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A line for each setting: the flag that says it, and where it was said.
+pub(super) fn lines(told: &ArgMatches) -> Vec<String> {
+    let command = ServeArguments::augment_args(Command::new("serve"));
+    let settings = command.get_arguments().filter(|argument| argument.get_long().is_some());
+    settings.filter_map(|setting| line(setting, told)).collect()
+}
+
+fn line(setting: &Arg, told: &ArgMatches) -> Option<String> {
+    let (id, flag) = (setting.get_id().as_str(), setting.get_long()?);
+    let values = told.get_raw(id).into_iter().flatten();
+    let values: Vec<String> = values
+        .map(|value| shown(id, &value.to_string_lossy()))
+        .filter(|it| !it.is_empty())
+        .collect();
+    let is_switch = !setting.get_action().takes_values();
+    if values.is_empty() || (is_switch && values == ["false"]) {
+        return Some(format!("# --{flag} is not set"));
+    }
+    let from = match told.value_source(id) {
+        Some(ValueSource::CommandLine) => "command line".to_owned(),
+        Some(ValueSource::EnvVariable) => {
+            setting.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        }
+        _ => "default".to_owned(),
+    };
+    let words =
+        if is_switch { format!("--{flag}") } else { format!("--{flag} {}", values.join(";")) };
+    Some(format!("{words}  # {from}"))
+}
+
+fn shown(id: &str, value: &str) -> String {
+    match id {
+        _ if value.is_empty() => String::new(),
+        "encryption_keys" => HIDDEN.to_owned(),
+        "database_url" => {
+            Target::parse(value).map_or_else(|_| HIDDEN.to_owned(), |url| url.without_secrets())
+        }
+        "otlp_endpoint" => without_user(value),
+        _ => value.to_owned(),
+    }
+}
+
+/// The URL without what stands before its host.
+fn without_user(url: &str) -> String {
+    match url.split_once("://").zip(url.rsplit_once('@')) {
+        Some(((scheme, _), (_, host))) => format!("{scheme}://{host}"),
+        None => url.to_owned(),
+    }
+}

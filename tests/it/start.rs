@@ -1,0 +1,72 @@
+//! Promise: a start waits for a database that is away, and says so; and ends where waiting is
+//! of no use.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+
+use crate::harness::admin;
+use crate::harness::engine::Engine;
+use crate::harness::eventually::eventually;
+use crate::harness::process::Process;
+use crate::harness::proxy::Proxy;
+use crate::harness::service::addresses;
+
+/// Whoever is started while the database is away waits for it, alive and not ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_the_database_waits_for_it() {
+    let Some(engine) = Engine::postgres() else { return };
+    let proxy = Proxy::to(engine.port()).await;
+    proxy.refuse();
+    let admin = free_port();
+    let engine = engine.at_port(proxy.port());
+    let arguments = ["serve", "--database-url", engine.url(), "--grpc-listen", "127.0.0.1:0"];
+    let environment = [("HOOKWARD_ADMIN_LISTEN".to_owned(), admin.to_string())];
+    let mut process = Process::start(&arguments.map(str::to_owned), &environment, engine.folder());
+    eventually("a word about what it waits for", async || {
+        process.written().contains("waiting for the database").then_some(())
+    })
+    .await;
+    let healthy = admin::get(admin, "/healthz").await.expect("an answer");
+    assert_eq!(healthy, (200, "ok\n".to_owned()));
+    assert_eq!(admin::get(admin, "/readyz").await, Some((503, "starting\n".to_owned())));
+    let health = |ready: &'static [&'static str]| {
+        let listens = admin.to_string();
+        run(&[&["health", "--admin-listen", &listens], ready].concat())
+    };
+    assert_eq!(health(&[]), (0, "ok\n".to_owned()));
+    assert_eq!(health(&["--ready"]), (1, format!("hookward: {admin}: starting\n")));
+
+    proxy.accept();
+    let (grpc, _) = addresses(&mut process).await;
+    assert_eq!(health(&["--ready"]), (0, "ready\n".to_owned()));
+    let grpc = grpc.expect("it takes calls").to_string();
+    let asked = ["health", "--address", &admin.to_string(), "--ready", "--reachable"];
+    assert_eq!(run(&[&asked[..], &[&grpc]].concat()).0, 0);
+    let closed = free_port().to_string();
+    assert_eq!(run(&[&asked[..], &[&closed]].concat()).0, 1);
+}
+
+/// A user or a database that the server does not know will not be known in a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_the_database_refuses_ends() {
+    let Some(engine) = Engine::postgres() else { return };
+    let url = format!("{}-that-is-not-there", engine.url());
+    let arguments = ["serve", "--database-url", &url, "--grpc-listen", "127.0.0.1:0"];
+    let environment = [("HOOKWARD_ADMIN_LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
+    let mut process = Process::start(&arguments.map(str::to_owned), &environment, engine.folder());
+    assert_eq!(process.ends().await.code(), Some(1), "{}", process.written());
+}
+
+/// An address that nobody listens on.
+fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("it is bound")
+}
+
+/// Exit code of a command, and what it printed.
+fn run(arguments: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hookward"));
+    let output = command.args(arguments).env_clear().output().expect("it runs");
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.code().expect("it ends"), String::from_utf8(printed).expect("text"))
+}

@@ -15,6 +15,7 @@ pub(crate) mod connect_proxy;
 pub(crate) mod consent;
 pub(crate) mod engine;
 pub(crate) mod eventually;
+pub(crate) mod fleet;
 pub(crate) mod hostile;
 pub(crate) mod issuer;
 pub(crate) mod keys;

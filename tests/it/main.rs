@@ -56,6 +56,7 @@ mod reflection_health;
 mod refusals;
 mod refusals_of_events;
 mod refused_callers;
+mod rolling_restart;
 mod schedule_floor;
 mod shutdown;
 mod start;

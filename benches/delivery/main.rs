@@ -9,10 +9,13 @@ mod audience;
 mod bare;
 mod caller;
 mod certificate;
+mod collector;
 mod copies;
 mod cpu;
 mod database;
 mod empty;
+mod fitted;
+mod fitting;
 mod growth;
 mod histogram;
 mod hostile;
@@ -21,6 +24,7 @@ mod load;
 mod machine;
 mod measure;
 mod memory;
+mod metrics_reader;
 mod options;
 mod payload;
 #[path = "../../tests/harness/postgres.rs"]
@@ -31,8 +35,6 @@ mod replicas;
 mod report;
 mod results;
 mod scenario;
-mod secured;
-mod security;
 mod service;
 mod snapshot;
 mod sqlite;
@@ -98,6 +100,7 @@ fn play(role: Role, options: &Options) -> anyhow::Result<()> {
             Role::Bare => bare::run().await,
             Role::Load => load::run(options).await,
             Role::Empty => empty::run().await,
+            Role::Collector => collector::run().await,
         }
     })
 }

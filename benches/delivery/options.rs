@@ -119,6 +119,8 @@ pub(crate) enum Scenario {
     Https,
     /// Batches and one event a call with all security on, beside the same without.
     Secured,
+    /// The same with traces and metrics, beside the same without.
+    Observed,
     /// One event a call, beside a handler that does nothing.
     Intake,
     /// Batches while somebody holds a transaction open; PostgreSQL only.
@@ -146,6 +148,8 @@ pub(crate) enum Role {
     Bare,
     /// Answers without doing anything.
     Empty,
+    /// Takes spans.
+    Collector,
 }
 
 impl Options {
@@ -178,6 +182,7 @@ impl Role {
             Role::Load => "load",
             Role::Bare => "bare",
             Role::Empty => "empty",
+            Role::Collector => "collector",
         }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) enum Order {
     /// Receiver: forget everything, count this run from now on, in which each event
     /// comes once by each of so many subscriptions.
     Begin { run: u32, fan_out: u32 },
-    /// Receiver: say what has arrived.
+    /// Receiver and collector: say what has arrived.
     Tally,
     /// Load: make a subscription for each URL.
     Subscribe(Subscribing),
@@ -33,7 +33,7 @@ pub(crate) enum Answer {
     Ready(Doors),
     /// Nothing to tell.
     Done,
-    /// Of the receiver.
+    /// Of the receiver; of the collector, spans.
     Tally(Tally),
     /// Of the load generator and of the bare client.
     Sent(Sent),

@@ -5,13 +5,13 @@
 
 use crate::database;
 use crate::database::Store;
+use crate::fitted;
 use crate::growth;
 use crate::intake;
 use crate::measure::Bench;
 use crate::options::Scenario;
 use crate::replicas;
 use crate::results::Results;
-use crate::secured;
 use crate::snapshot;
 use crate::stage::Stage;
 use crate::throughput;
@@ -19,13 +19,14 @@ use crate::throughput;
 type Play = fn(&mut Bench, &mut Stage, &mut Results) -> anyhow::Result<()>;
 
 /// The steady rate and batches come first: grown databases are compared with them.
-const PLAYS: [(Scenario, Play); 12] = [
+const PLAYS: [(Scenario, Play); 13] = [
     (Scenario::Steady, throughput::steady),
     (Scenario::Batched, throughput::batched),
     (Scenario::Unary, throughput::unary),
     (Scenario::FanOut, throughput::fan_out),
     (Scenario::Https, throughput::https),
-    (Scenario::Secured, secured::secured),
+    (Scenario::Secured, fitted::secured),
+    (Scenario::Observed, fitted::observed),
     (Scenario::Intake, intake::intake),
     (Scenario::Snapshot, snapshot::snapshot),
     (Scenario::Replicas, replicas::replicas),

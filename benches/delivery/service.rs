@@ -20,14 +20,16 @@ use crate::audience::ONE;
 use crate::cpu::Watched;
 use crate::database::Database;
 use crate::database::Store;
+use crate::fitting;
+use crate::fitting::Credentials;
+use crate::fitting::Fitting;
 use crate::options::Options;
 use crate::pause;
-use crate::security;
-use crate::security::Credentials;
-use crate::security::Security;
 
 /// What it prints once it takes calls; the address follows.
 const READY: &str = "hookward is serving gRPC on ";
+/// What stands between the two addresses of that line.
+const ADMIN: &str = ", admin on ";
 /// Time to read a full database's subscriptions is in it.
 const START_MAX: Duration = Duration::from_mins(1);
 const STOP_MAX: Duration = Duration::from_secs(40);
@@ -41,15 +43,23 @@ pub(crate) struct Service {
     replicas: Vec<Child>,
     /// Which store it runs on.
     pub(crate) store: Store,
-    /// What it is secured with.
-    pub(crate) security: Security,
+    /// What it is fitted with.
+    pub(crate) fitting: Fitting,
     /// How it is called, if it asks who is calling.
     pub(crate) credentials: Option<Credentials>,
     /// Addresses of its gRPC ports, one of each replica.
     pub(crate) addresses: Vec<String>,
+    /// Address of its admin port; of several, the last one's.
+    pub(crate) admin: String,
     /// Its database.
     pub(crate) database: Database,
     folder: Option<TempDir>,
+}
+
+/// Where a replica listens.
+struct Ports {
+    grpc: String,
+    admin: String,
 }
 
 impl Service {
@@ -58,7 +68,7 @@ impl Service {
     pub(crate) fn start(
         options: &Options,
         store: Store,
-        security: Security,
+        fitting: Fitting,
         authority: &str,
     ) -> anyhow::Result<Option<Service>> {
         let folder = tempfile::Builder::new().prefix("hookward-bench-").tempdir()?;
@@ -69,17 +79,18 @@ impl Service {
             run(command(&program).args(["migrate", "--database-url", &database.url]))?;
         }
         std::fs::write(folder.path().join(AUTHORITY), authority)?;
-        security.equip(folder.path())?;
+        fitting.equip(folder.path())?;
         let credentials = || credentials(&program, &database, folder.path());
-        let credentials = security.asks_callers().then(credentials).transpose()?;
-        let (child, address) = serve(&program, &database, security, folder.path())?;
+        let credentials = fitting.asks_callers().then(credentials).transpose()?;
+        let (child, Ports { grpc, admin }) = serve(&program, &database, fitting, folder.path())?;
         Ok(Some(Service {
             program,
             replicas: vec![child],
             store,
-            security,
+            fitting,
             credentials,
-            addresses: vec![address],
+            addresses: vec![grpc],
+            admin,
             database,
             folder: Some(folder),
         }))
@@ -100,10 +111,10 @@ impl Service {
     pub(crate) fn grow_to(&mut self, count: usize) -> anyhow::Result<()> {
         let folder = self.folder.as_ref().context("it is kept at the end only")?;
         while self.replicas.len() < count {
-            let (child, address) =
-                serve(&self.program, &self.database, self.security, folder.path())?;
+            let (child, ports) = serve(&self.program, &self.database, self.fitting, folder.path())?;
             self.replicas.push(child);
-            self.addresses.push(address);
+            self.addresses.push(ports.grpc);
+            self.admin = ports.admin;
         }
         Ok(())
     }
@@ -164,7 +175,7 @@ fn credentials(program: &Path, database: &Database, folder: &Path) -> anyhow::Re
     create.args(["api-key", "create", "--label", "benchmark", "--organization", ONE.organization]);
     create.args(["--scope", "events:publish", "--scope", "subscriptions:write"]);
     let said = run(create.args(["--database-url", &database.url]))?;
-    let authority = folder.join(security::AUTHORITY).display().to_string();
+    let authority = folder.join(fitting::AUTHORITY).display().to_string();
     Ok(Credentials { authority, api_key: said.trim().to_owned() })
 }
 
@@ -177,19 +188,19 @@ fn run(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Starts the command; its process and its address.
+/// Starts the command; its process and where it listens.
 fn serve(
     program: &Path,
     database: &Database,
-    security: Security,
+    fitting: Fitting,
     folder: &Path,
-) -> anyhow::Result<(Child, String)> {
+) -> anyhow::Result<(Child, Ports)> {
     let log = folder.join("log");
     let mut command = command(program);
     command.args(["serve", "--database-url", &database.url]).current_dir(folder);
     command.args(["--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.args(["--egress-allow", "127.0.0.1/32", "--egress-ca", AUTHORITY]);
-    command.args(security.flags());
+    command.args(fitting.flags()).envs(fitting.environment());
     // Not as flags: an older command does not know them.
     command.env("HOOKWARD_MAX_PUBLISH_RATE_ORGANIZATION", "off");
     command.env("HOOKWARD_MAX_CALL_RATE_ORGANIZATION", "off");
@@ -197,8 +208,8 @@ fn serve(
     let log_file = File::options().create(true).append(true).open(&log)?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);
     let mut child = command.spawn().context("cannot start hookward")?;
-    match address(&mut child) {
-        Ok(address) => Ok((child, address)),
+    match ports(&mut child) {
+        Ok(ports) => Ok((child, ports)),
         Err(error) => {
             // It may have ended already.
             let _ = child.kill();
@@ -222,17 +233,18 @@ fn command(program: &Path) -> Command {
 
 /// Where it listens, from its own words. A thread goes on reading, so that it never
 /// waits for us.
-fn address(child: &mut Child) -> anyhow::Result<String> {
+fn ports(child: &mut Child) -> anyhow::Result<Ports> {
     let output = child.stdout.take().context("a pipe was asked for")?;
-    let (found, address) = mpsc::channel();
+    let (found, ports) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            if let Some((_, rest)) = line.split_once(READY) {
-                let address = rest.split([',', ' ']).next().unwrap_or_default();
+            let words = line.split_once(READY).and_then(|(_, rest)| rest.split_once(ADMIN));
+            if let Some((grpc, admin)) = words {
+                let (grpc, admin) = (grpc.to_owned(), admin.trim().to_owned());
                 // Nobody listens any more when it took too long.
-                let _ = found.send(address.to_owned());
+                let _ = found.send(Ports { grpc, admin });
             }
         }
     });
-    address.recv_timeout(START_MAX).context("hookward does not say that it serves")
+    ports.recv_timeout(START_MAX).context("hookward does not say that it serves")
 }

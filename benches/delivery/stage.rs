@@ -5,13 +5,13 @@ use anyhow::Context as _;
 use crate::audience::Audience;
 use crate::database::Database;
 use crate::database::Store;
+use crate::fitting::Credentials;
+use crate::fitting::Fitting;
 use crate::measure::Bench;
 use crate::options::Options;
 use crate::options::Role;
 use crate::protocol::Order;
 use crate::protocol::Subscribing;
-use crate::security::Credentials;
-use crate::security::Security;
 use crate::service::Service;
 use crate::worker::Worker;
 
@@ -24,16 +24,16 @@ pub(crate) struct Stage {
 impl Stage {
     /// Sets it up; `None`: that store is not installed.
     pub(crate) fn set(bench: &Bench, store: Store) -> anyhow::Result<Option<Stage>> {
-        Stage::set_with(bench, store, Security::Off)
+        Stage::set_with(bench, store, Fitting::Off)
     }
 
-    /// The same with a service that is secured.
+    /// The same with a service that is fitted with something.
     pub(crate) fn set_with(
         bench: &Bench,
         store: Store,
-        security: Security,
+        fitting: Fitting,
     ) -> anyhow::Result<Option<Stage>> {
-        let service = Service::start(&bench.options, store, security, bench.authority())?;
+        let service = Service::start(&bench.options, store, fitting, bench.authority())?;
         let Some(service) = service else { return Ok(None) };
         let load = load_for(bench, &service)?;
         Ok(Some(Stage { service, load }))

@@ -2,6 +2,7 @@
 
 pub mod api_key;
 pub mod audit;
+pub mod backup;
 pub mod config;
 pub mod demo;
 pub mod health;
@@ -50,6 +51,8 @@ enum Command {
     /// Show the audit log, and check that nobody has changed it
     #[command(subcommand)]
     Audit(audit::Arguments),
+    /// Copy a SQLite file while a server uses it
+    Backup(backup::Arguments),
     /// Check the settings of the service, or print them without secrets
     #[command(subcommand)]
     Config(config::Arguments),
@@ -147,6 +150,7 @@ async fn execute(command: Command, told: &ArgMatches) -> Result<(), Failure> {
     match command {
         Command::ApiKey(arguments) => api_key::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
+        Command::Backup(arguments) => backup::run(&arguments).await,
         Command::Config(arguments) => config::run(&arguments, told),
         Command::Demo(arguments) => {
             if demo::demo(arguments).await? {

@@ -17,6 +17,7 @@ mod api_key;
 mod audit;
 mod audit_chain;
 mod backlog;
+mod backup;
 mod claim;
 mod commit;
 mod data_key;

@@ -222,7 +222,7 @@ async fn connect_writer(settings: &Settings) -> Result<DatabaseConnection, Store
     }
 }
 
-fn sqlite_options(path: &Path, connections: u32, read_only: bool) -> ConnectOptions {
+pub(super) fn sqlite_options(path: &Path, connections: u32, read_only: bool) -> ConnectOptions {
     let path = path.to_owned();
     let mut options = ConnectOptions::new("sqlite::memory:");
     options

@@ -57,6 +57,20 @@ impl Engine {
         Engine { url: format!("{start}:{port}/{database}"), folder: Arc::clone(&self.folder) }
     }
 
+    /// A copy, made as `docs/OPERATIONS.md` says while servers use this one.
+    pub(crate) fn backup(&self) -> Engine {
+        let folder = Arc::new(TempDir::new().expect("a temporary folder"));
+        let copy = folder.path().join("copy.db");
+        let url = if self.url.starts_with("sqlite") {
+            let to = copy.display().to_string();
+            super::caller::hookward(self, &["backup", "--to", &to]);
+            format!("sqlite:{to}")
+        } else {
+            postgres::copy(&self.url, folder.path())
+        };
+        Engine { url, folder }
+    }
+
     /// Where PostgreSQL listens.
     pub(crate) fn port(&self) -> u16 {
         let (_, rest) = self.url.rsplit_once(':').expect("a URL with a port");

@@ -38,6 +38,22 @@ pub(crate) fn dump(url: &str) -> String {
     run(Command::new(programs.join("pg_dump")).arg(url)).expect("a running cluster is dumped")
 }
 
+/// A new database with everything of another one, by way of a file in `folder`; its URL.
+#[allow(dead_code, reason = "unit tests restore nothing")]
+pub(crate) fn copy(url: &str, folder: &Path) -> String {
+    let programs = programs().expect("the database is there, and so are its programs");
+    let name = url.rsplit('/').next().expect("a URL has a database");
+    let copied = database(&format!("copy_of_{name}")).expect("as the first one");
+    let file = folder.join("hookward.dump");
+    let mut dump = Command::new(programs.join("pg_dump"));
+    dump.arg("--format=custom").arg("--file").arg(&file).arg(url);
+    run(&mut dump).expect("a running cluster is dumped");
+    let mut restore = Command::new(programs.join("pg_restore"));
+    restore.args(["--exit-on-error", "--dbname", &copied]).arg(&file);
+    run(&mut restore).expect("what was dumped is restored");
+    copied
+}
+
 /// A cluster that runs for as long as the pipe to its watchdog is open.
 pub(crate) struct Cluster {
     programs: PathBuf,

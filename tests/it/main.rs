@@ -12,6 +12,7 @@ mod audit_chain;
 mod authentication;
 mod auto_disable;
 mod backlog_quota;
+mod backup;
 mod bytes_are_bytes;
 mod catalogue;
 mod certificates;

@@ -144,6 +144,7 @@ struct Values {
     audit_write_failures: AtomicU64,
     routing_reloads: AtomicU64,
     routing_changes: AtomicU64,
+    ready: AtomicU64,
     clock_skew_micros: AtomicI64,
     decrypt_failures: AtomicU64,
     queued: AtomicU64,
@@ -338,6 +339,11 @@ impl Metrics {
     /// An endpoint was asked whether it wants events.
     pub fn ownership_check(&self, result: CheckResult) {
         add(&self.values().ownership_checks[result as usize], 1);
+    }
+
+    /// Whether calls can be served, at the time of a look at the page.
+    pub fn ready(&self, ready: bool) {
+        set(&self.values().ready, u64::from(ready));
     }
 
     /// Endpoints that must consent before they get anything, and have not.

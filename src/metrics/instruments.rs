@@ -311,7 +311,8 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
     #[expect(clippy::cast_precision_loss, reason = "for people; exact up to 2^53")]
     let plain = |value: u64| value as f64;
     let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
-    let levels: [Level; 11] = [
+    let levels: [Level; 12] = [
+        ("hookward_ready", "1 while calls can be served, else 0", plain, |values| &values.ready),
         ("hookward_deliveries_queued", "Deliveries that wait in memory", plain, |values| {
             &values.queued
         }),

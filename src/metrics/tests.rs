@@ -33,6 +33,7 @@ fn busy() -> Metrics {
     metrics.ownership_check(CheckResult::Proven);
     metrics.ownership_check(CheckResult::Refused);
     metrics.ownership_check(CheckResult::Refused);
+    metrics.ready(true);
     metrics.endpoints_unproven(13);
     metrics.subscription_disabled(Disabled::Failing);
     metrics.operational_event(OperationalType::DeliveryDead);
@@ -102,6 +103,7 @@ fn the_page_says_what_was_counted() {
         ("hookward_ownership_checks_total{result=\"refused\"}", 2.0),
         ("hookward_ownership_checks_total{result=\"no_answer\"}", 0.0),
         ("hookward_ownership_checks_total{result=\"not_sent\"}", 0.0),
+        ("hookward_ready", 1.0),
         ("hookward_endpoints_unproven", 13.0),
         ("hookward_subscriptions_disabled_total{reason=\"failing\"}", 1.0),
         ("hookward_subscriptions_disabled_total{reason=\"gone\"}", 0.0),

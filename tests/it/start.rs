@@ -29,6 +29,7 @@ async fn a_start_without_the_database_waits_for_it() {
     let healthy = admin::get(admin, "/healthz").await.expect("an answer");
     assert_eq!(healthy, (200, "ok\n".to_owned()));
     assert_eq!(admin::get(admin, "/readyz").await, Some((503, "starting\n".to_owned())));
+    assert_eq!(admin::metric(admin, "hookward_ready").await, Some(0.0));
     let health = |ready: &'static [&'static str]| {
         let listens = admin.to_string();
         run(&[&["health", "--admin-listen", &listens], ready].concat())
@@ -39,6 +40,7 @@ async fn a_start_without_the_database_waits_for_it() {
     proxy.accept();
     let (grpc, _) = addresses(&mut process).await;
     assert_eq!(health(&["--ready"]), (0, "ready\n".to_owned()));
+    assert_eq!(admin::metric(admin, "hookward_ready").await, Some(1.0));
     let grpc = grpc.expect("it takes calls").to_string();
     let asked = ["health", "--address", &admin.to_string(), "--ready", "--reachable"];
     assert_eq!(run(&[&asked[..], &[&grpc]].concat()).0, 0);

@@ -170,13 +170,16 @@ fn exporting(endpoint: &str, sampling: Sampling) -> Result<SdkTracerProvider, Te
     let builder = SdkTracerProvider::builder().with_batch_exporter(exporter);
     let builder = builder.with_resource(resource());
     sampling.set();
-    Ok(match sampling {
+    let provider = match sampling {
         // What is not sampled has no span.
         Sampling::FollowsCaller(_) => builder.with_sampler(Sampler::AlwaysOn).build(),
         Sampling::EachSpan(ratio) => {
             builder.with_sampler(Sampler::TraceIdRatioBased(ratio)).build()
         }
-    })
+    };
+    // For spans that are made after the fact.
+    opentelemetry::global::set_tracer_provider(provider.clone());
+    Ok(provider)
 }
 
 /// Who sends: what the environment says, and what it leaves out. Each process is an instance

@@ -12,11 +12,14 @@
 mod sampling;
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
-use opentelemetry::Context;
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
+    TraceState, Tracer,
+};
+use opentelemetry::{Context, KeyValue};
 use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -119,6 +122,10 @@ pub fn attempt_span(event: &EventSummary, number: u32, now: Timestamp) -> Span {
         error.type = Empty,
         webhook.event.id = event.id,
         webhook.event.type = event.event_type,
+        webhook.attempt.dns = Empty,
+        webhook.attempt.connect = Empty,
+        webhook.attempt.tls = Empty,
+        webhook.attempt.first_byte = Empty,
     );
     if now.since(event.publish_time) < CHILD_WITHIN {
         set_parent(&span, published);
@@ -128,25 +135,101 @@ pub fn attempt_span(event: &EventSummary, number: u32, now: Timestamp) -> Span {
     span
 }
 
-/// Notes how an attempt ended.
-pub fn record_attempt(span: &Span, attempt: &Attempt) {
+/// What the parts of an attempt took, where there were any.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Phases {
+    /// Resolving the name.
+    pub dns: Option<Duration>,
+    /// The TCP connection.
+    pub connect: Option<Duration>,
+    /// The TLS handshake.
+    pub tls: Option<Duration>,
+    /// From the request to the head of the answer.
+    pub first_byte: Option<Duration>,
+}
+
+/// Notes in the current span what the parts of its attempt took, in seconds.
+pub fn record_phases(phases: Phases) {
+    let span = Span::current();
     if span.is_disabled() {
         return;
     }
+    for (name, took) in [
+        ("webhook.attempt.dns", phases.dns),
+        ("webhook.attempt.connect", phases.connect),
+        ("webhook.attempt.tls", phases.tls),
+        ("webhook.attempt.first_byte", phases.first_byte),
+    ] {
+        if let Some(took) = took {
+            span.record(name, took.as_secs_f64());
+        }
+    }
+}
+
+/// Notes how an attempt ended; the id of the trace in which that can be read, all zero
+/// where it cannot. One that failed has a span, too, where its trace is not sampled: what
+/// went wrong is what traces are read for.
+pub fn record_attempt(span: &Span, event: &EventSummary, attempt: &Attempt) -> [u8; 16] {
+    if !span.is_disabled() {
+        record_end(span, attempt);
+        return trace_id(span);
+    }
+    let failed = attempt.result != AttemptResult::Succeeded;
+    if failed && is_exported() && sampling::keeps_failures() {
+        failed_span(event, attempt)
+    } else {
+        [0; 16]
+    }
+}
+
+/// Makes the span of an attempt that has failed already. Its parent may not be exported.
+fn failed_span(event: &EventSummary, attempt: &Attempt) -> [u8; 16] {
+    let now = SystemTime::now();
+    let mut attributes = vec![
+        KeyValue::new("http.request.method", "POST"),
+        KeyValue::new("http.request.resend_count", i64::from(attempt.number.saturating_sub(1))),
+        KeyValue::new("webhook.event.id", event.id.clone()),
+        KeyValue::new("webhook.event.type", event.event_type.clone()),
+    ];
+    let status = attempt.http_status.map(i64::from);
+    attributes.extend(status.map(|status| KeyValue::new("http.response.status_code", status)));
+    let error = error_type(attempt).unwrap_or_default();
+    attributes.push(KeyValue::new("error.type", error));
+    let tracer = opentelemetry::global::tracer("hookward");
+    let builder = tracer.span_builder("POST").with_kind(SpanKind::Client);
+    let builder = builder.with_attributes(attributes);
+    let builder = builder.with_start_time(now.checked_sub(attempt.duration).unwrap_or(now));
+    let published = span_context(&event.trace);
+    let near = attempt.start_time.since(event.publish_time) < CHILD_WITHIN;
+    let mut span = match published.filter(|_| near) {
+        Some(parent) => {
+            let context = Context::new().with_remote_span_context(parent);
+            builder.start_with_context(&tracer, &context)
+        }
+        None => builder.start_with_context(&tracer, &Context::new()),
+    };
+    span.set_status(Status::error(""));
+    span.end_with_timestamp(now);
+    span.span_context().trace_id().to_bytes()
+}
+
+/// What kind of error it was; `None`: none. The convention: a status says it itself.
+fn error_type(attempt: &Attempt) -> Option<String> {
+    match (attempt.result, attempt.http_status) {
+        (AttemptResult::Succeeded, _) => None,
+        (AttemptResult::HttpStatus, Some(status)) => Some(status.to_string()),
+        (result, _) => Some(result.as_str().to_owned()),
+    }
+}
+
+fn record_end(span: &Span, attempt: &Attempt) {
     if let Some(status) = attempt.http_status {
         span.record("http.response.status_code", status);
     }
-    match (attempt.result, attempt.http_status) {
-        (AttemptResult::Succeeded, _) => return,
-        // The convention: the status itself says what kind of error it is.
-        (AttemptResult::HttpStatus, Some(status)) => {
-            span.record("error.type", tracing::field::display(status));
-        }
-        (result, _) => {
-            span.record("error.type", result.as_str());
-        }
+    if let Some(error) = error_type(attempt) {
+        span.record("error.type", error);
+        span.record("otel.status_code", "ERROR");
     }
-    span.record("otel.status_code", "ERROR");
 }
 
 /// The span's trace id; all zero when nobody exports traces, or not this one.

@@ -19,11 +19,11 @@ use crate::domain::profile::Profile;
 use crate::domain::render::{RenderIds, Rendered, render};
 use crate::domain::retry::{self, Ended, Verdict};
 use crate::domain::timestamp::Timestamp;
-use crate::egress::{Sent, SignedRequest, Target};
+use crate::egress::{Sent, SignedRequest, Target, Timing};
 use crate::permits::Sign;
 use crate::routing::{Route, Standing};
 use crate::store::{Claim, Next};
-use crate::trace;
+use crate::trace::{self, Phases};
 
 /// Replicas that may die with a delivery before it is given up: it may be what
 /// kills them.
@@ -91,8 +91,7 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim, stopping: &AtomicBool) 
         return Some(Settled::untried(&claim, next));
     };
     attempt.duration = began.elapsed();
-    attempt.trace_id = trace::trace_id(&span);
-    trace::record_attempt(&span, &attempt);
+    attempt.trace_id = trace::record_attempt(&span, &claim.event.summary, &attempt);
     report(parts, &claim, &attempt, next, now);
     Some(Settled::tried(&claim, attempt, next, mark, endpoint.version))
 }
@@ -122,6 +121,8 @@ async fn make(parts: &Parts, route: &Route, claim: &Claim, number: u32, now: Tim
     };
     trace::send_context(&claim.event.summary.trace, &mut rendered.headers);
     let sent = send(parts, route, target, rendered).await;
+    let Timing { dns, connect, tls, first_byte } = sent.timing;
+    trace::record_phases(Phases { dns, connect, tls, first_byte });
     judge(parts, route, profile, claim, number, now, &sent)
 }
 

@@ -69,6 +69,14 @@ fn sampling() -> Sampling {
     SAMPLING.get().copied().unwrap_or(Sampling::FollowsCaller(1.0))
 }
 
+/// Whether there is a span for an attempt that failed, although its trace is not sampled.
+pub(super) fn keeps_failures() -> bool {
+    match sampling() {
+        Sampling::FollowsCaller(ratio) => 0.0 < ratio,
+        Sampling::EachSpan(_) => false,
+    }
+}
+
 /// Whether there is a span for a call with this context of its caller.
 pub(super) fn starts(caller: Option<&SpanContext>) -> bool {
     sampling().starts(caller)

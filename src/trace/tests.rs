@@ -173,7 +173,8 @@ fn an_attempts_end_says_its_status_and_what_kind_of_error_it_was() {
                 trace_id: [0; 16],
                 fault: Fault::Receiver,
             };
-            record_attempt(&attempt_span(&event(published()), 1, Timestamp(0)), &attempt);
+            let event = event(published());
+            record_attempt(&attempt_span(&event, 1, Timestamp(0)), &event, &attempt);
         });
         let [span] = spans.as_slice() else { panic!("{spans:?}") };
         let status = http_status.map(|status| status.to_string());

@@ -73,6 +73,8 @@ async fn a_published_trace_goes_on_to_the_receiver_and_to_the_collector(engine: 
     for id in &sent {
         let attempt = spans.iter().find(|span| hex(&span.span_id) == *id).expect("seen above");
         assert_eq!((&*attempt.name, attempt.kind()), ("POST", SpanKind::Client));
+        let phase = attempt.attributes.iter().any(|one| one.key == "webhook.attempt.first_byte");
+        assert!(phase, "{attempt:?}");
     }
     let written = format!("{spans:?}{}", service.written());
     for secret in [patient, "Robin", &subscribed.secret] {
@@ -129,6 +131,39 @@ async fn one_trace_leads_over_a_retry_and_a_change_of_replica() {
     }
 }
 
+/// Of a trace that its publisher does not sample only the attempt that fails is seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_is_seen_although_its_trace_is_not_sampled() {
+    let collector = Collector::start().await;
+    let mut service = Settings::new(Engine::sqlite())
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
+        .env("OTEL_BSP_SCHEDULE_DELAY", "100")
+        .start()
+        .await;
+    let clinic = service.organization("clinic");
+    let receiver = Receiver::answering([503, 200]).await;
+    let retry_policy = Some(waits(&[100]));
+    clinic.create(pb::Subscription { retry_policy, ..draft(&receiver, "standard", "*") }).await;
+
+    let id = publish_in(&service, event("invoice.paid", "{}"), "00").await;
+    let delivery = clinic.delivery_of(&id).reaches(State::Succeeded).await;
+    let quiet = format!("00-{TRACE_HEX}-{PARENT_HEX}-00");
+    for request in receiver.requests() {
+        assert_eq!(request.header("traceparent"), Some(&*quiet), "it goes on as it came");
+    }
+    let attempts = clinic.attempts(&delivery.id).await;
+    let ids: Vec<&str> = attempts.iter().map(|attempt| &*attempt.trace_id).collect();
+    assert_eq!(ids, [TRACE_HEX, ""], "where there is something to be read");
+    service.terminate();
+    assert!(service.ends().await.success());
+    let spans = collector.trace(&TRACE);
+    let [failed] = spans.as_slice() else { panic!("{spans:#?}") };
+    assert_eq!((&*failed.name, hex(&failed.parent_span_id)), ("POST", PARENT_HEX.to_owned()));
+    let named = |key: &str| failed.attributes.iter().any(|attribute| attribute.key == key);
+    assert!(named("error.type") && named("http.response.status_code"), "{failed:#?}");
+    assert!(failed.start_time_unix_nano < failed.end_time_unix_nano);
+}
+
 /// What hangs on a span, a line each.
 fn print_tree(spans: &[Span], instances: &[String], parent: &str, depth: usize) {
     for (span, instance) in spans.iter().zip(instances) {
@@ -149,12 +184,17 @@ fn check_tree(spans: &[Span]) {
 }
 
 async fn publish_traced(service: &Service, event: pb::Event) -> String {
+    publish_in(service, event, "01").await
+}
+
+/// Publishes in the trace, with these flags.
+async fn publish_in(service: &Service, event: pb::Event, flags: &str) -> String {
     let clinic = service.organization("clinic");
     let mut request = tonic::Request::new(pb::PublishEventsRequest {
         organization_id: clinic.name(),
         events: vec![event],
     });
-    let context = format!("00-{TRACE_HEX}-{PARENT_HEX}-01");
+    let context = format!("00-{TRACE_HEX}-{PARENT_HEX}-{flags}");
     request.metadata_mut().insert("traceparent", context.parse().expect("ASCII"));
     let response = clinic.events().publish_events(request).await.expect("it keeps the rules");
     response.into_inner().results.remove(0).event_id

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 use opentelemetry::trace::{
-    Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
+    Link, Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
     TraceState, Tracer,
 };
 use opentelemetry::{Context, KeyValue};
@@ -201,10 +201,14 @@ fn failed_span(event: &EventSummary, attempt: &Attempt) -> [u8; 16] {
     let builder = builder.with_start_time(now.checked_sub(attempt.duration).unwrap_or(now));
     let published = span_context(&event.trace);
     let near = attempt.start_time.since(event.publish_time) < CHILD_WITHIN;
-    let mut span = match published.filter(|_| near) {
-        Some(parent) => {
+    let mut span = match published {
+        Some(parent) if near => {
             let context = Context::new().with_remote_span_context(parent);
             builder.start_with_context(&tracer, &context)
+        }
+        Some(published) => {
+            let builder = builder.with_links(vec![Link::with_context(published)]);
+            builder.start_with_context(&tracer, &Context::new())
         }
         None => builder.start_with_context(&tracer, &Context::new()),
     };

@@ -72,6 +72,7 @@ fn line(setting: &Arg, told: &ArgMatches) -> Option<String> {
     Some(format!("{words}  # {from}"))
 }
 
+/// What may hold a secret is put together anew from the parts that cannot, or hidden.
 fn shown(id: &str, value: &str) -> String {
     match id {
         _ if value.is_empty() => String::new(),
@@ -79,15 +80,15 @@ fn shown(id: &str, value: &str) -> String {
         "database_url" => {
             Target::parse(value).map_or_else(|_| HIDDEN.to_owned(), |url| url.without_secrets())
         }
-        "otlp_endpoint" => without_user(value),
+        "otlp_endpoint" => origin(value).unwrap_or_else(|| HIDDEN.to_owned()),
+        "egress_proxy" if value.contains(['@', '/']) => HIDDEN.to_owned(),
         _ => value.to_owned(),
     }
 }
 
-/// The URL without what stands before its host.
-fn without_user(url: &str) -> String {
-    match url.split_once("://").zip(url.rsplit_once('@')) {
-        Some(((scheme, _), (_, host))) => format!("{scheme}://{host}"),
-        None => url.to_owned(),
-    }
+/// Scheme, host and port of a URL.
+fn origin(url: &str) -> Option<String> {
+    let url = url.parse::<http::Uri>().ok()?;
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}://{}{port}", url.scheme_str()?, url.host()?))
 }

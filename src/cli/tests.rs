@@ -46,6 +46,7 @@ fn settings_are_printed_with_their_origin_and_without_secrets() {
         "--otlp-endpoint=http://user:s3cret@collector:4317",
         "--egress-allow=10.0.0.0/8",
         "--egress-allow=192.168.0.0/16",
+        "--egress-proxy=http://user:s3cret@proxy:3128",
         "--no-reflection",
     ];
     let command = Arguments::command().mut_subcommand("config", |config| {
@@ -60,6 +61,7 @@ fn settings_are_printed_with_their_origin_and_without_secrets() {
         "--encryption-keys (hidden)  # command line",
         "--otlp-endpoint http://collector:4317  # command line",
         "--egress-allow 10.0.0.0/8;192.168.0.0/16  # command line",
+        "--egress-proxy (hidden)  # command line",
         "--no-reflection  # command line",
         "# --insecure-no-auth is not set",
         "# --auth-file is not set",
@@ -68,4 +70,13 @@ fn settings_are_printed_with_their_origin_and_without_secrets() {
         assert!(lines.iter().any(|one| one == line), "{line} in {lines:#?}");
     }
     assert!(!lines.join("").contains("s3cret"), "{lines:#?}");
+
+    for (url, shown) in [
+        ("postgres://owner:s3/cret@db.example/hookward", "(hidden)"),
+        ("postgres://owner:s3cret@db.example:port/hookward", "(hidden)"),
+    ] {
+        let target = crate::store::Target::parse(url);
+        let said = target.map_or_else(|_| "(hidden)".to_owned(), |url| url.without_secrets());
+        assert!(said.contains(shown) && !said.contains("cret"), "{said}");
+    }
 }

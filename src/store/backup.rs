@@ -1,6 +1,6 @@
 //! A copy of a SQLite file while a server uses it.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -29,18 +29,26 @@ impl Store {
             return Err(StoreError::Setup(format!("{} is not there", path.display())));
         }
         let unwritable = |error| StoreError::Setup(format!("{}: {error}", to.display()));
+        // A path from the root means a file to SQLite, whatever its name begins with.
+        let to = &std::path::absolute(to).map_err(unwritable)?;
         let name =
             to.to_str().ok_or_else(|| StoreError::Setup("a name in UTF-8, please".into()))?;
         let file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(to);
         let file = file.map_err(unwritable)?;
         let copied = copy(path, name).await;
-        let synced = copied.and_then(|()| file.sync_all().map_err(unwritable));
+        let synced = copied
+            .and_then(|()| file.sync_all().and_then(|()| sync_folder_of(to)).map_err(unwritable));
         if synced.is_err() {
             // What is left of it is of no use, and only in the way.
             let _ = std::fs::remove_file(to);
         }
         synced
     }
+}
+
+/// The name is on disk as well.
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 async fn copy(path: &Path, to: &str) -> Result<(), StoreError> {

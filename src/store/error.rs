@@ -60,16 +60,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether it may be over in a moment, so that whoever is in no hurry waits. Not so where
-    /// the server is there, and lets this user or this database not in (SQLSTATE classes 28
-    /// and 3D): that is for the operator.
+    /// Whether it may be over in a moment, so that whoever is in no hurry waits: a server that
+    /// cannot be reached, is full, starts or stops. What it says about this user, this database
+    /// or these rights is for the operator.
     #[must_use]
     pub fn passes(&self) -> bool {
-        match self {
-            StoreError::Unavailable(why) => {
-                !why.starts_with("code 28") && !why.starts_with("code 3D")
+        let StoreError::Unavailable(why) = self else { return false };
+        match why.strip_prefix("code ") {
+            Some(code) => {
+                let passing = ["53", "57P", "08"].iter().any(|class| code.starts_with(class));
+                // 08P01: it does not understand what is asked for.
+                passing && code != "08P01"
             }
-            _ => false,
+            None => true,
         }
     }
 }

@@ -45,7 +45,11 @@ impl Target {
     /// hold a password.
     pub fn parse(url: &str) -> Result<Target, String> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Target::Postgres(url.to_owned()));
+            // What is wrong stays unsaid: it may be the password.
+            let read = url.parse::<PgConnectOptions>();
+            let read =
+                read.map_err(|_| "the database URL cannot be read: encode what is special in it");
+            return read.map(|_| Target::Postgres(url.to_owned())).map_err(str::to_owned);
         }
         let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
         match path {
@@ -64,10 +68,14 @@ impl Target {
             Target::Sqlite(path) => return format!("sqlite:{}", path.display()),
             Target::Postgres(url) => url,
         };
-        let Ok(options) = url.parse::<PgConnectOptions>() else { return "(hidden)".to_owned() };
-        let (user, host, port) = (options.get_username(), options.get_host(), options.get_port());
-        let database = options.get_database().unwrap_or_default();
-        format!("postgres://{user}@{host}:{port}/{database}")
+        let hidden = "(hidden)";
+        let Ok(options) = url.parse::<PgConnectOptions>() else { return hidden.to_owned() };
+        // A password that is not encoded ends up in them.
+        let plain = |text: &str| !text.contains(['@', ':', '/', '?']);
+        let shown = |text: &str| if plain(text) { text.to_owned() } else { hidden.to_owned() };
+        let (user, database) = (options.get_username(), options.get_database());
+        let (user, database) = (shown(user), shown(database.unwrap_or_default()));
+        format!("postgres://{user}@{}:{}/{database}", options.get_host(), options.get_port())
     }
 
     /// Host and port of the server; `None` for a file, and for a server that is reached

@@ -36,17 +36,20 @@ async fn a_copy_goes_on_where_the_original_was(engine: Engine) {
     let goes_on = tokio::spawn({
         let clinic = clinic.clone();
         async move {
-            for number in 0.. {
+            let mut number = 0;
+            loop {
                 let id = format!("meanwhile-{number}");
                 if clinic.try_publish(vec![event_with_id(&id, "later", "{}")]).await.is_err() {
-                    break;
+                    return number;
                 }
+                number += 1;
             }
         }
     });
     let copy = tokio::task::spawn_blocking(move || engine.backup()).await.expect("is made");
     service.kill();
-    goes_on.await.expect("it ends with the server");
+    let meanwhile = goes_on.await.expect("it ends with the server");
+    assert!(0 < meanwhile, "there was something to write beside the copy");
 
     let restored = Service::start(copy).await;
     let clinic = restored.organization("clinic");

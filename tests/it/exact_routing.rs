@@ -167,7 +167,7 @@ async fn changes_of_others_hold_nobody_back(engine: Engine) {
             let began = Instant::now();
             quiet.publish_event(event("visit.created", "{}")).await;
             let took = began.elapsed();
-            assert!(took < Duration::from_millis(900), "{took:?}");
+            assert!(took < Duration::from_secs(3), "{took:?}");
         }
     };
     tokio::select! {

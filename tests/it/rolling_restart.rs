@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::harness::engine::Engine;
+use crate::harness::eventually::Punctuality;
 use crate::harness::fleet::{Fleet, Flow, PER_SECOND, Published, name, payload};
 use crate::harness::receiver::Receiver;
 use crate::harness::service::Settings;
@@ -18,7 +19,7 @@ const BEFORE: usize = 8 * PER_SECOND;
 const BETWEEN: usize = 2 * PER_SECOND;
 /// What may come on top on a machine that runs other tests beside this one: each new replica
 /// starts on the cores that the others send with.
-const COMPANY: Duration = Duration::from_millis(150);
+const COMPANY: Duration = Duration::from_millis(300);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_notices_that_three_replicas_are_replaced() {
@@ -34,6 +35,7 @@ async fn nobody_notices_that_three_replicas_are_replaced() {
     let usual = Instant::now();
     flow.goes_on(BEFORE).await;
 
+    let punctuality = Punctuality::watch();
     let rolling = Instant::now();
     for _ in 0..REPLICAS {
         fleet.replace(&settings).await;
@@ -55,7 +57,10 @@ async fn nobody_notices_that_three_replicas_are_replaced() {
         published.len(),
         rolled - rolling,
     );
-    assert!(meanwhile <= 2 * before + COMPANY, "p99 {meanwhile:?}, usually {before:?}");
+    assert!(
+        meanwhile <= 2 * before + COMPANY + punctuality.worst(),
+        "p99 {meanwhile:?}, usually {before:?}"
+    );
 }
 
 /// When each event was published, and how long it took to arrive. Panics where one did not,

@@ -39,8 +39,14 @@ async fn a_start_without_the_database_waits_for_it() {
 
     proxy.accept();
     let (grpc, _) = addresses(&mut process).await;
-    assert_eq!(health(&["--ready"]), (0, "ready\n".to_owned()));
-    assert_eq!(admin::metric(admin, "hookward_ready").await, Some(1.0));
+    eventually("readiness", async || {
+        (health(&["--ready"]) == (0, "ready\n".to_owned())).then_some(())
+    })
+    .await;
+    eventually("the same as a metric", async || {
+        (admin::metric(admin, "hookward_ready").await == Some(1.0)).then_some(())
+    })
+    .await;
     let grpc = grpc.expect("it takes calls").to_string();
     let asked = ["health", "--address", &admin.to_string(), "--ready", "--reachable"];
     assert_eq!(run(&[&asked[..], &[&grpc]].concat()).0, 0);

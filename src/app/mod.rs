@@ -83,15 +83,10 @@ impl App {
         let (issuers, nameservers) = (settings.auth.issuers.clone(), &settings.egress.nameservers);
         let issuers = Issuers::new(issuers, nameservers, &metrics)
             .map_err(|error| StartError::Settings(error.to_string()))?;
-        // Listen first: a port that is taken should not cost a replica's registration.
-        let takes_calls = settings.role != Role::Dispatch;
-        let grpc_listener =
-            if takes_calls { Some(listen(settings.grpc_listen).await?) } else { None };
         let admin_listener = match settings.admin_listen {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        let listeners = [&grpc_listener, &admin_listener].map(|one| address(one.as_ref()));
         let admin_address = address(admin_listener.as_ref());
         // Health and metrics come first: they tell what the rest waits for.
         let started = Arc::new(OnceLock::new());
@@ -101,6 +96,12 @@ impl App {
             watch(listener, metrics.clone(), once(&started), stop_watching.clone())
         });
         let store = opening::open(&settings.database).await?;
+        // Not before: callers would wait for who waits for the database. Nor later: a port that
+        // is taken should not cost a replica's registration.
+        let takes_calls = settings.role != Role::Dispatch;
+        let grpc_listener =
+            if takes_calls { Some(listen(settings.grpc_listen).await?) } else { None };
+        let listeners = [address(grpc_listener.as_ref()), admin_address];
         let servers = settings.database.target.server().into_iter().chain(settings.kubernetes_api);
         let (policy, egress) = way_out(settings.egress, listeners, servers).await?;
         let api_keys = if takes_calls && settings.auth.api_keys {

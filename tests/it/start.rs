@@ -1,7 +1,7 @@
 //! Promise: a start waits for a database that is away, and says so; and ends where waiting is
 //! of no use.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
 use crate::harness::admin;
@@ -19,7 +19,9 @@ async fn a_start_without_the_database_waits_for_it() {
     proxy.refuse();
     let admin = free_port();
     let engine = engine.at_port(proxy.port());
-    let arguments = ["serve", "--database-url", engine.url(), "--grpc-listen", "127.0.0.1:0"];
+    let door = free_port();
+    let listens = door.to_string();
+    let arguments = ["serve", "--database-url", engine.url(), "--grpc-listen", &listens];
     let environment = [("HOOKWARD_ADMIN_LISTEN".to_owned(), admin.to_string())];
     let mut process = Process::start(&arguments.map(str::to_owned), &environment, engine.folder());
     eventually("a word about what it waits for", async || {
@@ -30,6 +32,8 @@ async fn a_start_without_the_database_waits_for_it() {
     assert_eq!(healthy, (200, "ok\n".to_owned()));
     assert_eq!(admin::get(admin, "/readyz").await, Some((503, "starting\n".to_owned())));
     assert_eq!(admin::metric(admin, "hookward_ready").await, Some(0.0));
+    let refused = TcpStream::connect(door).expect_err("a call would wait for an answer");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let health = |ready: &'static [&'static str]| {
         let listens = admin.to_string();
         run(&[&["health", "--admin-listen", &listens], ready].concat())

@@ -26,7 +26,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 pub use self::sampling::Sampling;
 
-use crate::domain::attempt::{Attempt, AttemptResult};
+use crate::domain::attempt::{Attempt, AttemptResult, Timing};
 use crate::domain::event::{EventSummary, TraceContext};
 use crate::domain::timestamp::Timestamp;
 
@@ -135,30 +135,17 @@ pub fn attempt_span(event: &EventSummary, number: u32, now: Timestamp) -> Span {
     span
 }
 
-/// What the parts of an attempt took, where there were any.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Phases {
-    /// Resolving the name.
-    pub dns: Option<Duration>,
-    /// The TCP connection.
-    pub connect: Option<Duration>,
-    /// The TLS handshake.
-    pub tls: Option<Duration>,
-    /// From the request to the head of the answer.
-    pub first_byte: Option<Duration>,
-}
-
 /// Notes in the current span what the parts of its attempt took, in seconds.
-pub fn record_phases(phases: Phases) {
+pub fn record_timing(timing: Timing) {
     let span = Span::current();
     if span.is_disabled() {
         return;
     }
     for (name, took) in [
-        ("webhook.attempt.dns", phases.dns),
-        ("webhook.attempt.connect", phases.connect),
-        ("webhook.attempt.tls", phases.tls),
-        ("webhook.attempt.first_byte", phases.first_byte),
+        ("webhook.attempt.dns", timing.dns),
+        ("webhook.attempt.connect", timing.connect),
+        ("webhook.attempt.tls", timing.tls),
+        ("webhook.attempt.first_byte", timing.first_byte),
     ] {
         if let Some(took) = took {
             span.record(name, took.as_secs_f64());

@@ -19,11 +19,11 @@ use crate::domain::profile::Profile;
 use crate::domain::render::{RenderIds, Rendered, render};
 use crate::domain::retry::{self, Ended, Verdict};
 use crate::domain::timestamp::Timestamp;
-use crate::egress::{Sent, SignedRequest, Target, Timing};
+use crate::egress::{Sent, SignedRequest, Target};
 use crate::permits::Sign;
 use crate::routing::{Route, Standing};
 use crate::store::{Claim, Next};
-use crate::trace::{self, Phases};
+use crate::trace;
 
 /// Replicas that may die with a delivery before it is given up: it may be what
 /// kills them.
@@ -121,8 +121,7 @@ async fn make(parts: &Parts, route: &Route, claim: &Claim, number: u32, now: Tim
     };
     trace::send_context(&claim.event.summary.trace, &mut rendered.headers);
     let sent = send(parts, route, target, rendered).await;
-    let Timing { dns, connect, tls, first_byte } = sent.timing;
-    trace::record_phases(Phases { dns, connect, tls, first_byte });
+    trace::record_timing(sent.timing);
     judge(parts, route, profile, claim, number, now, &sent)
 }
 

@@ -80,6 +80,19 @@ pub struct Attempt {
     pub fault: Fault,
 }
 
+/// Phases of one request; `None` for those it did not reach or did not need.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Resolving the name.
+    pub dns: Option<Duration>,
+    /// The TCP connection.
+    pub connect: Option<Duration>,
+    /// The TLS handshake.
+    pub tls: Option<Duration>,
+    /// From handing the request to the connection to the head of the answer.
+    pub first_byte: Option<Duration>,
+}
+
 /// How an attempt ended. The numbers are those of the column and of the API's
 /// `DeliveryAttempt.Outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

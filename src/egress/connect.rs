@@ -19,13 +19,12 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
-use crate::domain::attempt::Failure;
+use crate::domain::attempt::{Failure, Timing};
 use crate::domain::endpoint_url::Host;
 use crate::domain::endpoint_url::Scheme;
 
 use super::MixedAnswers;
 use super::Room;
-use super::Timing;
 use super::Trouble;
 use super::sender::Course;
 use super::target::Target;

@@ -43,9 +43,9 @@ use http::HeaderName;
 use http::HeaderValue;
 
 use crate::domain::address::AddressPolicy;
-use crate::domain::attempt::Failure;
 use crate::domain::attempt::Fault;
 use crate::domain::attempt::Outcome;
+use crate::domain::attempt::{Failure, Timing};
 use crate::domain::id::SubscriptionKey;
 
 /// Longest a connection waits for its next request.
@@ -156,19 +156,6 @@ pub struct Sent {
     /// What went wrong, for people, empty when the receiver answered. Never an
     /// address, never the resolver's words.
     pub detail: &'static str,
-}
-
-/// Phases of one request; `None` for those it did not reach or did not need.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Timing {
-    /// Resolving the name.
-    pub dns: Option<Duration>,
-    /// The TCP connection.
-    pub connect: Option<Duration>,
-    /// The TLS handshake.
-    pub tls: Option<Duration>,
-    /// From handing the request to the connection to the head of the answer.
-    pub first_byte: Option<Duration>,
 }
 
 /// The room. Clones share connections, resolver and TLS sessions.

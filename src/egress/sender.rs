@@ -20,9 +20,9 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
-use crate::domain::attempt::Failure;
 use crate::domain::attempt::Fault;
 use crate::domain::attempt::Outcome;
+use crate::domain::attempt::{Failure, Timing};
 use crate::domain::endpoint_url::Host;
 use crate::domain::id::SubscriptionKey;
 use crate::domain::retry::parse_retry_after;
@@ -31,7 +31,6 @@ use crate::domain::timestamp::Timestamp;
 use super::Room;
 use super::Sent;
 use super::SignedRequest;
-use super::Timing;
 use super::Trouble;
 use super::connect;
 use super::connect::Connection;

@@ -81,14 +81,14 @@ struct Part {
     known: Vec<Published>,
     /// Changes of others count at the first try only.
     stale: Stale,
-    /// The first try of the batch.
-    began: Instant,
+    /// When it was set apart, since its own organizations go on changing.
+    apart: Option<Instant>,
 }
 
 impl Part {
     fn new(batch: Batch) -> Part {
         let stale = Stale::ByAnyChange;
-        Part { batch, known: Vec::new(), stale, began: Instant::now() }
+        Part { batch, known: Vec::new(), stale, apart: None }
     }
 }
 
@@ -172,39 +172,43 @@ impl Batcher {
         }
     }
 
-    async fn serve(&self, gathered: Gathered, trouble: &Trouble) -> Answered {
+    /// `None`: what it took says nothing of the store.
+    async fn serve(&self, gathered: Gathered, trouble: &Trouble) -> Option<Answered> {
         let Gathered { jobs, room, came, .. } = gathered;
-        self.commit(Batch::new(jobs), trouble).await;
-        Answered { room, oldest: came.elapsed() }
+        let moved = self.commit(Batch::new(jobs), trouble).await;
+        (!moved).then(|| Answered { room, oldest: came.elapsed() })
     }
 
-    /// Commits a batch, in as many tries and parts as it takes.
-    async fn commit(&self, batch: Batch, trouble: &Trouble) {
+    /// Commits a batch, in as many tries and parts as it takes. Tells whether some of it had
+    /// to wait for organizations that changed their subscriptions.
+    async fn commit(&self, batch: Batch, trouble: &Trouble) -> bool {
         let mut parts = VecDeque::from([Part::new(batch)]);
         let mut moving = None;
         while let Some(part) = parts.pop_front() {
-            let Part { batch, known, stale, began } = part;
+            let Part { batch, known, stale, apart } = part;
             let span = trace::commit_span(batch.spans(), batch.len());
             match self.attempt(batch, &known, stale).instrument(span).await {
                 Ok(Tried::Done) => {}
                 Ok(Tried::Again(batch)) => {
-                    parts.push_front(Part { batch, known, stale, began });
+                    parts.push_front(Part { batch, known, stale, apart });
                 }
                 Ok(Tried::Moved(batch, _)) if stale == Stale::ByAnyChange => {
                     let stale = Stale::ByOwnChange;
-                    parts.push_front(Part { batch, known, stale, began });
+                    parts.push_front(Part { batch, known, stale, apart });
                 }
                 Ok(Tried::Moved(batch, version)) => {
                     let (moved, others) = self.part(batch, version);
                     if !others.is_empty() {
                         let known = known.clone();
-                        parts.push_front(Part { batch: others, known, stale, began });
+                        parts.push_front(Part { batch: others, known, stale, apart });
                     }
-                    if MOVING_MAX <= began.elapsed() {
+                    let since = apart.unwrap_or_else(Instant::now);
+                    if MOVING_MAX <= since.elapsed() {
                         moved.refuse(|| PublishError::Unavailable);
                     } else if !moved.is_empty() {
                         moving.get_or_insert_with(|| trouble.moves());
-                        parts.push_back(Part { batch: moved, known, stale, began });
+                        let apart = Some(since);
+                        parts.push_back(Part { batch: moved, known, stale, apart });
                     }
                 }
                 Ok(Tried::Lost(lost)) => {
@@ -214,7 +218,7 @@ impl Batcher {
                     self.recover(lost, trouble).await;
                 }
                 Err((batch, Obstacle::IdTaken)) => match self.store.published(&batch.ids()).await {
-                    Ok(known) => parts.push_front(Part { batch, known, stale, began }),
+                    Ok(known) => parts.push_front(Part { batch, known, stale, apart }),
                     Err(error) => batch.refuse(|| refusal(&error)),
                 },
                 Err((rejected, Obstacle::Rejected)) if rejected.len() == 1 => {
@@ -226,11 +230,12 @@ impl Batcher {
                 Err((rejected, Obstacle::Rejected | Obstacle::Locked)) => {
                     let (first, second) = rejected.split();
                     for batch in [second, first] {
-                        parts.push_front(Part { batch, known: known.clone(), stale, began });
+                        parts.push_front(Part { batch, known: known.clone(), stale, apart });
                     }
                 }
             }
         }
+        moving.is_some()
     }
 
     /// The requests of organizations that have changed something after this version of the

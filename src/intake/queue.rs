@@ -85,8 +85,10 @@ impl Queue {
         std::future::pending::<()>().await;
     }
 
-    pub(super) fn learn(&self, answered: Answered) {
-        self.jobs.admission.learn(answered);
+    pub(super) fn learn(&self, answered: Option<Answered>) {
+        if let Some(answered) = answered {
+            self.jobs.admission.learn(answered);
+        }
     }
 
     /// Takes what is there; `true`: the batch is full.

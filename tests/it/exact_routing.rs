@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hookward::grpc::pb;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::harness::client::{Organization, draft, event};
 use crate::harness::engine::{Engine, on_both_engines};
@@ -57,10 +57,13 @@ async fn changes_of_others_hold_nobody_back_who_is_far_from_the_database() {
     let changing = busy.subscribe(&receiver, "standard", "*").await.id;
     quiet.publish_event(event("visit.created", "{}")).await;
     proxy.delay(FAR);
+    // A change may have to wait for what the far replica records of this subscription, and
+    // not for ever.
+    let comes_again = |status: &Status| assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     let without_end = async {
         loop {
-            busy.pause(&changing).await.expect("it is active");
-            busy.resume(&changing).await.expect("it is paused");
+            while busy.pause(&changing).await.inspect_err(comes_again).is_err() {}
+            while busy.resume(&changing).await.inspect_err(comes_again).is_err() {}
         }
     };
     // The same replica stores these, too, if it can.
@@ -74,7 +77,7 @@ async fn changes_of_others_hold_nobody_back_who_is_far_from_the_database() {
                 refused += 1;
             }
             let took = began.elapsed();
-            assert!(took < Duration::from_secs(5), "{took:?}, {refused} refused");
+            assert!(took < Duration::from_secs(8), "{took:?}, {refused} refused");
         }
     };
     let publishing = async {

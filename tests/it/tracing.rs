@@ -23,13 +23,16 @@ const TRACE_HEX: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: [u8; 8] = *b"\xb7\xad\x6b\x71\x69\x20\x33\x31";
 const PARENT_HEX: &str = "b7ad6b7169203331";
 
-async fn a_published_trace_goes_on_to_the_receiver_and_to_the_collector(engine: Engine) {
-    let collector = Collector::start().await;
-    let service = Settings::new(engine)
+/// A server that sends its spans soon.
+fn exporting(engine: Engine, collector: &Collector) -> Settings {
+    Settings::new(engine)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
         .env("OTEL_BSP_SCHEDULE_DELAY", "100")
-        .start()
-        .await;
+}
+
+async fn a_published_trace_goes_on_to_the_receiver_and_to_the_collector(engine: Engine) {
+    let collector = Collector::start().await;
+    let service = exporting(engine, &collector).start().await;
     let clinic = service.organization("clinic");
     let receiver = Receiver::answering([503, 200]).await;
     let subscribed = clinic.subscribe(&receiver, "standard", "*").await;
@@ -86,9 +89,7 @@ async fn a_published_trace_goes_on_to_the_receiver_and_to_the_collector(engine: 
 async fn one_trace_leads_over_a_retry_and_a_change_of_replica() {
     let Some(engine) = Engine::postgres() else { return };
     let collector = Collector::start().await;
-    let settings = Settings::new(engine)
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
-        .env("OTEL_BSP_SCHEDULE_DELAY", "100");
+    let settings = exporting(engine, &collector);
     let mut first = settings.clone().start().await;
     let second = settings.start().await;
     let clinic = second.organization("clinic");
@@ -135,11 +136,7 @@ async fn one_trace_leads_over_a_retry_and_a_change_of_replica() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_is_seen_although_its_trace_is_not_sampled() {
     let collector = Collector::start().await;
-    let mut service = Settings::new(Engine::sqlite())
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
-        .env("OTEL_BSP_SCHEDULE_DELAY", "100")
-        .start()
-        .await;
+    let mut service = exporting(Engine::sqlite(), &collector).start().await;
     let clinic = service.organization("clinic");
     let receiver = Receiver::answering([503, 200]).await;
     let retry_policy = Some(waits(&[100]));

@@ -97,14 +97,17 @@ impl From<DbErr> for StoreError {
     }
 }
 
-/// Whether a lock was not to be had in time.
+/// Whether a lock was not to be had in time, or at all while somebody else waited for one of
+/// ours.
 pub(super) fn is_lock_timeout(error: &DbErr) -> bool {
     match error {
         DbErr::Exec(RuntimeErr::SqlxError(inner))
         | DbErr::Query(RuntimeErr::SqlxError(inner))
         | DbErr::Conn(RuntimeErr::SqlxError(inner)) => match &**inner {
-            // lock_not_available
-            sqlx::Error::Database(database) => database.code().as_deref() == Some("55P03"),
+            // lock_not_available, deadlock_detected
+            sqlx::Error::Database(database) => {
+                matches!(database.code().as_deref(), Some("55P03" | "40P01"))
+            }
             _ => false,
         },
         _ => false,

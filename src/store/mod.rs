@@ -34,6 +34,7 @@ mod follow_up;
 mod forget;
 mod lent;
 mod link;
+mod migrate;
 mod migrations;
 mod open;
 mod operational_event;

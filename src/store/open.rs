@@ -1,6 +1,5 @@
 //! Opening a database: connections, checks that its promises hold, migrations.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +8,15 @@ use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ActiveValue, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend,
-    EntityTrait, TransactionTrait,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, EntityTrait,
 };
-use sea_orm_migration::MigratorTrait;
 
 use super::engine::column;
 use super::entity::setting;
 use super::file::File;
 use super::file_lock::FileLock;
 use super::link::Link;
-use super::migrations::Migrations;
+use super::migrate::{migrate, pending};
 use super::row_security::{self, RowSecurity};
 use super::server::{Server, Side};
 use super::vault::Vault;
@@ -102,8 +99,6 @@ pub struct Settings {
     pub keyring: Keyring,
 }
 
-/// Advisory lock that one migrator holds; any number that nothing else uses.
-pub(super) const MIGRATION_LOCK: i64 = 0x686f_6f6b_7761_7264;
 /// How long a call waits for a free connection before it gives up.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections that read from SQLite, for the engine and for calls of people.
@@ -300,56 +295,6 @@ fn with_limits(postgres: PgConnectOptions) -> PgConnectOptions {
         // Values may be patient data: they stay out of the server's log.
         ("log_parameter_max_length_on_error", "0"),
     ])
-}
-
-async fn migrate(connection: &DatabaseConnection) -> Result<usize, StoreError> {
-    let transaction = connection.begin().await?;
-    if transaction.get_database_backend() == DbBackend::Postgres {
-        // Two migrators would trip over each other's half-made tables. What a statement may
-        // take is for the hot path: an index over many rows takes as long as it takes.
-        let lock = format!(
-            "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s';
-            SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"
-        );
-        transaction.execute_unprepared(&lock).await?;
-    }
-    let pending = pending(&transaction).await?;
-    if pending != 0 {
-        Migrations::up(&transaction, None).await?;
-    }
-    super::partition::make_ahead(&transaction).await?;
-    transaction.commit().await?;
-    for name in ["id_seed", "page_key"] {
-        let mut value = [0_u8; 32];
-        getrandom::fill(&mut value).map_err(|_| StoreError::Setup("no random numbers".into()))?;
-        let row = setting::ActiveModel {
-            name: ActiveValue::Set(name.into()),
-            value: ActiveValue::Set(value.to_vec()),
-        };
-        let insert = setting::Entity::insert(row).on_conflict_do_nothing();
-        insert.exec_without_returning(connection).await?;
-    }
-    row_security::set_up(connection).await?;
-    Ok(pending)
-}
-
-/// How many migrations of this version the database lacks. It may have later ones, of a
-/// version after this one, which keep this one working.
-async fn pending(connection: &impl ConnectionTrait) -> Result<usize, StoreError> {
-    let engine = connection.get_database_backend();
-    let table = match engine {
-        DbBackend::Postgres => "SELECT 1 WHERE to_regclass('seaql_migrations') IS NOT NULL",
-        _ => "SELECT 1 FROM sqlite_master WHERE name = 'seaql_migrations'",
-    };
-    let query = |sql| connection.query_all_raw(sea_orm::Statement::from_string(engine, sql));
-    let mut applied = HashSet::new();
-    if !query(table).await?.is_empty() {
-        for row in query("SELECT version FROM seaql_migrations").await? {
-            applied.insert(column::<String>(&row, "version")?);
-        }
-    }
-    let wanted = Migrations::migrations();
-    Ok(wanted.iter().filter(|migration| !applied.contains(migration.name())).count())
 }
 
 /// Refuses a PostgreSQL that would break promises: too old a version or schema,

@@ -1,7 +1,7 @@
 //! Daily partitions of the append-only tables on PostgreSQL: made ahead, and dropped once
 //! the purge has passed them and left nothing, so that their room is given back.
 
-use sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 
 use super::{Store, StoreError};
 
@@ -66,7 +66,7 @@ const DROP_EMPTY: &str = "
         RAISE NOTICE 'somebody holds the table; the next time';
     END $$";
 
-pub(super) async fn make_ahead(connection: &impl ConnectionTrait) -> Result<(), StoreError> {
+pub(super) async fn make_ahead(connection: &impl ConnectionTrait) -> Result<(), DbErr> {
     if connection.get_database_backend() == DbBackend::Postgres {
         let epoch = crate::domain::id::EPOCH_MILLIS.to_string();
         connection.execute_unprepared(&MAKE_AHEAD.replace("{epoch}", &epoch)).await?;
@@ -81,7 +81,7 @@ impl Store {
     ///
     /// [`StoreError::Unavailable`]: asking again is safe.
     pub async fn make_partitions(&self) -> Result<(), StoreError> {
-        make_ahead(self.write()).await
+        Ok(make_ahead(self.write()).await?)
     }
 
     /// Drops partitions that are empty and past. Nothing to do on SQLite, where room is

@@ -8,10 +8,6 @@
 //! owner, whom no policy concerns, and cost what they would without
 //! (docs/decisions/0027-row-level-security.md).
 
-use std::collections::VecDeque;
-use std::iter::repeat_n;
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait};
@@ -20,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::StoreError;
 use super::engine::column;
 use super::error::is_lock_timeout;
-use super::open::MIGRATION_LOCK;
+use super::migrate::{self, MIGRATION_LOCK};
 use crate::domain::id::OrganizationId;
 
 /// Whether the database itself keeps organizations apart.
@@ -206,11 +202,6 @@ const LOOK: &str = "
             AS tables
     FROM (SELECT {name} AS name) api LEFT JOIN pg_roles role ON role.rolname = api.name";
 
-/// How long a table's lock is waited for, and how often: whoever comes after waits behind it.
-/// For the longer wait an autovacuum gives way.
-const WAITS: [(&str, usize); 2] = [("200ms", 50), ("1500ms", 10)];
-const PAUSE: Duration = Duration::from_millis(300);
-
 impl Table {
     const fn of(name: &'static str, privileges: &'static str, own: &'static str) -> Table {
         Table { name, privileges, own: Some(own) }
@@ -254,17 +245,8 @@ pub(super) async fn set_up(connection: &DatabaseConnection) -> Result<(), StoreE
 }
 
 async fn patiently(connection: &DatabaseConnection, sql: &str) -> Result<(), StoreError> {
-    let waits = WAITS.iter().flat_map(|(wait, tries)| repeat_n(*wait, *tries));
-    let mut waits: VecDeque<&str> = waits.collect();
-    while let Some(wait) = waits.pop_front() {
-        match alone(connection, sql, wait).await {
-            Err(error) if is_lock_timeout(&error) && !waits.is_empty() => {
-                tokio::time::sleep(PAUSE).await;
-            }
-            done => return Ok(done?),
-        }
-    }
-    Ok(())
+    let attempt = async |wait| alone(connection, sql, wait).await;
+    Ok(migrate::patiently(attempt, is_lock_timeout).await?)
 }
 
 async fn alone(connection: &DatabaseConnection, sql: &str, wait: &str) -> Result<(), DbErr> {

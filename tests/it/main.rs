@@ -67,3 +67,4 @@ mod takeover;
 mod tokens;
 mod tracing;
 mod unknown_callers;
+mod upgrade;

@@ -1,12 +1,14 @@
 //! Opening a database: one that a later version has migrated, and who reads it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+use sea_orm_migration::MigratorTrait;
 
 use super::postgres;
 use super::world::{World, acme};
 use crate::keyring::Keyring;
+use crate::store::migrations::Migrations;
 use crate::store::{Settings, Store, Target};
 
 /// A later version has migrated the database, and this one is started again beside it, or
@@ -38,6 +40,40 @@ async fn a_database_of_a_later_version_is_served_on_postgres() {
     if let Some(url) = postgres::database("later") {
         a_database_of_a_later_version_is_served(Target::Postgres(url)).await;
     }
+}
+
+/// Somebody reads for long what a migration has to change.
+#[tokio::test]
+async fn nobody_waits_long_behind_a_migration_that_waits_on_postgres() {
+    let Some(url) = postgres::database("patient_migration") else { return };
+    let others = Database::connect(&url).await.expect("connects");
+    // The tenth changes `attempt`.
+    Migrations::up(&others, Some(9)).await.expect("migrates");
+    let reader = others.begin().await.expect("begins");
+    reader.execute_unprepared("SELECT 1 FROM attempt").await.expect("reads");
+    let target = Target::Postgres(url);
+    let settings = Settings { target, connections_max: 4, keyring: Keyring::default() };
+    let work = async {
+        let (begun, mut longest) = (Instant::now(), Duration::ZERO);
+        while begun.elapsed() < Duration::from_secs(3) {
+            let asked = Instant::now();
+            let read = others.execute_unprepared("SELECT 1 FROM attempt");
+            let read = tokio::time::timeout(Duration::from_secs(3), read).await;
+            read.expect("nobody waits for long").expect("reads");
+            longest = longest.max(asked.elapsed());
+        }
+        reader.rollback().await.expect("ends");
+        longest
+    };
+
+    let ((longest, stood), migrated) =
+        tokio::join!(async { (work.await, Instant::now()) }, async {
+            (Store::migrate(&settings).await.expect("migrates"), Instant::now())
+        },);
+
+    assert_eq!(migrated.0, Migrations::migrations().len() - 9);
+    assert!(stood < migrated.1, "it waited for the reader");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
 }
 
 /// However long callers' lists take, the engine reads.

@@ -170,6 +170,7 @@ struct Times {
     /// The label of each result, in the order of [`AttemptResult::ALL`].
     attempt_labels: [[KeyValue; 1]; AttemptResult::ALL.len()],
     first_attempt_delay: Histogram<f64>,
+    held_labels: [[KeyValue; 1]; 2],
     delivered_delay: Histogram<f64>,
     publish_held_back: Histogram<f64>,
     commit: Histogram<f64>,
@@ -256,9 +257,12 @@ impl Metrics {
         }
     }
 
-    /// Time from publish to the start of a delivery's first attempt.
-    pub fn first_attempt_delay(&self, delay: Duration) {
-        self.inner.times.first_attempt_delay.record(delay.as_secs_f64(), &[]);
+    /// Time from publish to the start of a delivery's first attempt, and whether its endpoint
+    /// or its subscription's owner held it up.
+    pub fn first_attempt_delay(&self, delay: Duration, held: bool) {
+        let times = &self.inner.times;
+        let label = &times.held_labels[usize::from(held)];
+        times.first_attempt_delay.record(delay.as_secs_f64(), label);
     }
 
     /// Time from publish to the receiver's success.

@@ -134,6 +134,7 @@ impl Engine {
                 egress,
                 slots,
                 circuits,
+                holds: dispatcher::Holds::default(),
                 gone: dispatcher::Gone::default(),
                 failure_streaks: dispatcher::FailureStreaks::default(),
                 auto_disable: settings.auto_disable,

@@ -11,6 +11,7 @@ use tracing::Instrument;
 use super::Parts;
 use super::circuit;
 use super::gone;
+use super::queue::Turn;
 use super::settler::Settled;
 use crate::domain::attempt::{Attempt, AttemptResult, Fault, Outcome};
 use crate::domain::delivery::DeadReason;
@@ -33,7 +34,8 @@ const DOUBT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Attempts a delivery. `None`: the claim is no longer this process's, so that
 /// nothing is to be recorded.
-pub(super) async fn attempt(parts: &Parts, claim: Claim, stopping: &AtomicBool) -> Option<Settled> {
+pub(super) async fn attempt(parts: &Parts, turn: Turn, stopping: &AtomicBool) -> Option<Settled> {
+    let Turn { claim, waited } = turn;
     loop {
         if claim.fence != parts.lease.fence() {
             return None;
@@ -53,7 +55,10 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim, stopping: &AtomicBool) 
     };
     match route.standing() {
         Standing::Sendable => {}
-        Standing::Held => return Some(Settled::untried(&claim, Next::Release)),
+        Standing::Held => {
+            parts.holds.note(claim.subscription, parts.lease.now());
+            return Some(Settled::untried(&claim, Next::Release));
+        }
         Standing::Over(None) => return Some(Settled::untried(&claim, Next::Cancelled)),
         Standing::Over(Some(reason)) => {
             return Some(Settled::untried(&claim, Next::Dead(reason)));
@@ -69,6 +74,7 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim, stopping: &AtomicBool) 
     // Last, so that what ends here anyway does not wait for a receiver that is down.
     let endpoint = circuit::endpoint(&route);
     let Some(pass) = parts.circuits.admit(endpoint) else {
+        parts.holds.note(claim.subscription, now);
         return Some(Settled::untried(&claim, Next::Release));
     };
     let number = claim.attempts + 1;
@@ -92,7 +98,7 @@ pub(super) async fn attempt(parts: &Parts, claim: Claim, stopping: &AtomicBool) 
     };
     attempt.duration = began.elapsed();
     attempt.trace_id = trace::record_attempt(&span, &claim.event.summary, &attempt);
-    report(parts, &claim, &attempt, next, now);
+    report(parts, &claim, waited, &attempt, next);
     Some(Settled::tried(&claim, attempt, next, mark, endpoint.version))
 }
 
@@ -235,11 +241,12 @@ fn not_sent(why: &str, number: u32, now: Timestamp) -> Made {
     Made { attempt: Some(attempt), next, sign: Sign::Nothing, mark: Mark::Nothing }
 }
 
-fn report(parts: &Parts, claim: &Claim, attempt: &Attempt, next: Next, start: Timestamp) {
+fn report(parts: &Parts, claim: &Claim, waited: bool, attempt: &Attempt, next: Next) {
     let published = claim.event.summary.publish_time;
     parts.metrics.attempt(attempt.result, attempt.duration);
     if attempt.number == 1 {
-        parts.metrics.first_attempt_delay(start.since(published));
+        let held = waited || parts.holds.held(claim.subscription, published);
+        parts.metrics.first_attempt_delay(attempt.start_time.since(published), held);
     }
     if next == Next::Succeeded {
         parts.metrics.delivered_delay(parts.lease.now().since(published));

@@ -87,6 +87,7 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     }
     let waiting = parts.store.waiting().await?;
     report(parts, &waiting);
+    note_held(parts, &waiting);
     let (due, later): (Vec<&Waiting>, Vec<&Waiting>) =
         waiting.iter().partition(|one| one.due_at <= one.now);
     let sendable = |one: &Waiting| {
@@ -138,6 +139,22 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
     Ok(if more { Duration::ZERO } else { POLL })
 }
 
+/// Remembers for which endpoints something is due that they or their owners keep waiting:
+/// by a pause, an open circuit, or so slowly that their share of memory is full.
+fn note_held(parts: &Parts, waiting: &[Waiting]) {
+    for one in waiting.iter().filter(|one| one.due_at <= one.now) {
+        let full = |key| {
+            let route = parts.routing.route(key)?;
+            let organization = &route.subscription.organization;
+            let others = parts.slots.free_of(organization);
+            Some(0 < others && parts.slots.free(organization, key) == 0)
+        };
+        if !is_owed(parts, one.subscription) || full(one.subscription) == Some(true) {
+            parts.holds.note(one.subscription, one.now);
+        }
+    }
+}
+
 /// Whether only this process keeps its deliveries waiting.
 fn is_owed(parts: &Parts, key: SubscriptionKey) -> bool {
     parts.routing.route(key).is_some_and(|route| {
@@ -146,12 +163,13 @@ fn is_owed(parts: &Parts, key: SubscriptionKey) -> bool {
     })
 }
 
-/// Forgets the circuits of subscriptions that were changed or deleted.
+/// Forgets the circuits of subscriptions that were changed, and all of those that are gone.
 fn sweep(parts: &Parts) {
     let table = parts.routing.table();
     let same =
         |one: Endpoint| table.route(one.subscription).is_some_and(|route| endpoint(&route) == one);
     parts.circuits.retain(same);
+    parts.holds.retain(|key| table.route(key).is_some());
     parts.metrics.circuits_open(parts.circuits.open());
 }
 

@@ -11,6 +11,7 @@ mod circuit;
 mod claimer;
 mod failure_streaks;
 mod gone;
+mod holds;
 mod ownership;
 mod queue;
 #[cfg(test)]
@@ -30,7 +31,8 @@ use tokio_util::task::TaskTracker;
 
 pub use self::failure_streaks::FailureStreaks;
 pub use self::gone::Gone;
-use self::queue::Queue;
+pub use self::holds::Holds;
+use self::queue::{Queue, Turn};
 use self::settler::Settled;
 use crate::domain::failure_streak::Rule;
 use crate::egress::Egress;
@@ -60,6 +62,8 @@ pub struct Parts {
     pub slots: QueueSlots,
     /// Which endpoints are left alone for a while.
     pub circuits: Circuits,
+    /// Until when endpoints were held by their own or their owner's doing.
+    pub holds: Holds,
     /// Subscriptions that are being switched off.
     pub gone: Gone,
     /// Which endpoints have failed since their last success.
@@ -179,29 +183,29 @@ impl Dispatcher {
 
     /// Starts as many attempts as there are permits for.
     fn start_workers(&self) {
-        while let Some(claim) = self.next() {
-            self.inner.workers.spawn(self.clone().work(claim));
+        while let Some(turn) = self.next() {
+            self.inner.workers.spawn(self.clone().work(turn));
         }
         // Not only when a request ends: those that hang are the ones to see.
         self.report();
     }
 
-    fn next(&self) -> Option<Claim> {
+    fn next(&self) -> Option<Turn> {
         if self.inner.stopping.load(Ordering::SeqCst) {
             return None;
         }
-        let claim = self.queue().next()?;
-        self.leave_queue(&claim);
-        Some(claim)
+        let turn = self.queue().next()?;
+        self.leave_queue(&turn.claim);
+        Some(turn)
     }
 
     /// Attempts one delivery after the other, for as long as there are any.
-    async fn work(self, first: Claim) {
+    async fn work(self, first: Turn) {
         let mut next = Some(first);
-        while let Some(claim) = next {
-            let endpoint = claim.subscription;
+        while let Some(turn) = next {
+            let endpoint = turn.claim.subscription;
             if let Some(settled) =
-                attempt::attempt(&self.inner.parts, claim, &self.inner.stopping).await
+                attempt::attempt(&self.inner.parts, turn, &self.inner.stopping).await
             {
                 // The settler outlives the workers: this cannot fail while they run.
                 let _ = self.inner.settled.send(settled).await;

@@ -11,6 +11,14 @@ use crate::domain::id::{OrganizationId, SubscriptionKey};
 use crate::permits::{InFlight, InFlightLimits, Start};
 use crate::store::Claim;
 
+/// A delivery whose turn it is.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) claim: Claim,
+    /// Whether requests to its endpoint had to end before it could start.
+    pub(super) waited: bool,
+}
+
 /// Deliveries that wait for their turn, and the count of those under way.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -27,7 +35,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Lane {
     organization: OrganizationId,
-    waiting: VecDeque<Claim>,
+    waiting: VecDeque<Turn>,
     in_flight: u32,
     in_flight_max: u32,
     /// Whether it stands in `ready` or `held_up`.
@@ -62,14 +70,16 @@ impl Queue {
             place: None,
         });
         lane.in_flight_max = in_flight_max.max(1);
-        lane.waiting.push_back(claim);
+        let before = lane.waiting.len() + lane.in_flight as usize;
+        let waited = lane.in_flight_max as usize <= before;
+        lane.waiting.push_back(Turn { claim, waited });
         self.waiting += 1;
         self.list(key);
     }
 
     /// The next delivery to attempt; takes its permits. [`Queue::finished`] gives
     /// them back.
-    pub(super) fn next(&mut self) -> Option<Claim> {
+    pub(super) fn next(&mut self) -> Option<Turn> {
         while let Some(key) = self.ready.pop_front() {
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             if lane.in_flight_max <= lane.in_flight {
@@ -96,14 +106,14 @@ impl Queue {
                 }
                 Start::Started => {
                     (lane.listed, lane.place) = (false, None);
-                    let Some(claim) = lane.waiting.pop_front() else {
+                    let Some(turn) = lane.waiting.pop_front() else {
                         self.in_flight.finish(&lane.organization);
                         continue;
                     };
                     lane.in_flight += 1;
                     self.waiting -= 1;
                     self.list(key);
-                    return Some(claim);
+                    return Some(turn);
                 }
             }
         }
@@ -136,7 +146,7 @@ impl Queue {
         let mut drained = Vec::new();
         for lane in self.lanes.values_mut() {
             (lane.listed, lane.place) = (false, None);
-            drained.extend(lane.waiting.drain(..));
+            drained.extend(lane.waiting.drain(..).map(|turn| turn.claim));
         }
         self.lanes.retain(|_, lane| 0 < lane.in_flight);
         drained

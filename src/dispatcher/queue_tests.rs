@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::queue::Queue;
+use super::queue::{Queue, Turn};
 use crate::domain::event::{Event, EventSummary, Payload, TraceContext};
 use crate::domain::id::{EventKey, OrganizationId, SubscriptionKey};
 use crate::domain::timestamp::Timestamp;
@@ -47,7 +47,7 @@ pub(super) fn queue(organization: usize, replica: usize) -> Queue {
 }
 
 fn endpoints(queue: &mut Queue, count: usize) -> Vec<i64> {
-    (0..count).map_while(|_| queue.next()).map(|claim| claim.subscription.0).collect()
+    (0..count).map_while(|_| queue.next()).map(|turn| turn.claim.subscription.0).collect()
 }
 
 #[test]
@@ -139,6 +139,23 @@ fn what_is_drained_is_not_served() {
     assert!(queue.next().is_none());
 }
 
+#[test]
+fn who_comes_when_an_endpoint_has_its_requests_under_way_has_waited_for_it() {
+    let mut queue = queue(1, 10);
+    for event in 0..3 {
+        queue.push(claim("clinic", 1, event), 2);
+    }
+    queue.push(claim("clinic", 2, 3), 2);
+    let mut waited = Vec::new();
+    while let Some(Turn { claim, waited: one }) = queue.next() {
+        waited.push((claim.event.summary.key.0, one));
+        queue.finished(claim.subscription, None);
+    }
+    // The last one waited too, for a permit of its organization: that is no endpoint's doing.
+    waited.sort_unstable();
+    assert_eq!(waited, [(0, false), (1, false), (2, true), (3, false)]);
+}
+
 /// A step of a random load.
 #[derive(Clone, Debug)]
 enum Step {
@@ -177,7 +194,7 @@ proptest! {
                     queue.push(claim(organization(endpoint), endpoint, pushed), 2);
                     pushed += 1;
                 }
-                Step::Start => if let Some(claim) = queue.next() {
+                Step::Start => if let Some(Turn { claim, .. }) = queue.next() {
                     let endpoint = claim.subscription.0;
                     under_way.push(endpoint);
                     served.entry(endpoint).or_default().push(claim.event.summary.key.0);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::queue::Queue;
+use super::queue::{Queue, Turn};
 use super::queue_tests::{claim, queue};
 use crate::domain::id::SubscriptionKey;
 
@@ -113,7 +113,7 @@ fn step(queue: &mut Queue, naive: &mut Naive, step: Step, event: i64) -> Result<
             naive.limit(endpoint, in_flight_max);
         }
         Step::Next => {
-            if let Some(claim) = queue.next() {
+            if let Some(Turn { claim, .. }) = queue.next() {
                 naive.serve(claim.subscription.0, claim.event.summary.key.0)?;
             } else {
                 let idle = (0..ENDPOINTS).find(|endpoint| naive.may_start(*endpoint));

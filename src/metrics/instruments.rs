@@ -51,9 +51,10 @@ impl Times {
             attempt_labels: AttemptResult::ALL.map(|result| [label("result", result.as_str())]),
             first_attempt_delay: seconds(
                 "hookward_first_attempt_delay_seconds",
-                "Time from publish to the start of the first attempt",
+                "Time from publish to the start of the first attempt, by whether it was held up",
                 &DELIVERED_SECONDS,
             ),
+            held_labels: ["false", "true"].map(|held| [label("held", held)]),
             delivered_delay: seconds(
                 "hookward_delivered_delay_seconds",
                 "Time from publish to the receiver's success",

@@ -19,7 +19,8 @@ fn busy() -> Metrics {
     }
     metrics.delivery_ended(DeliveryState::Dead);
     metrics.delivery_ended(DeliveryState::Pending);
-    metrics.first_attempt_delay(Duration::from_millis(4));
+    metrics.first_attempt_delay(Duration::from_millis(4), false);
+    metrics.first_attempt_delay(Duration::from_secs(4), true);
     metrics.delivered_delay(Duration::from_secs(7));
     metrics.settle(9, Duration::from_millis(3));
     metrics.claimed(5);
@@ -88,7 +89,8 @@ fn the_page_says_what_was_counted() {
         ("hookward_deliveries_ended_total{state=\"succeeded\"}", 0.0),
         ("hookward_deliveries_ended_total{state=\"dead\"}", 1.0),
         ("hookward_deliveries_ended_total{state=\"cancelled\"}", 0.0),
-        ("hookward_first_attempt_delay_seconds_count", 1.0),
+        ("hookward_first_attempt_delay_seconds_count{held=\"false\"}", 1.0),
+        ("hookward_first_attempt_delay_seconds_sum{held=\"true\"}", 4.0),
         ("hookward_delivered_delay_seconds_sum", 7.0),
         ("hookward_settle_deliveries_sum", 9.0),
         ("hookward_settle_duration_seconds_count", 1.0),

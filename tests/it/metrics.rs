@@ -5,13 +5,17 @@ use hookward::grpc::pb;
 use pb::delivery::State;
 
 use crate::harness::admin;
-use crate::harness::client::event;
+use crate::harness::client::{draft, event};
 use crate::harness::engine::{Engine, on_both_engines};
 use crate::harness::eventually::eventually;
-use crate::harness::receiver::Receiver;
+use crate::harness::receiver::{Answer, Receiver};
 use crate::harness::service::Service;
 
-on_both_engines!(counters_follow_what_happens, labels_hold_nothing_of_callers);
+on_both_engines!(
+    counters_follow_what_happens,
+    what_an_endpoint_or_its_owner_holds_up_is_told_apart,
+    labels_hold_nothing_of_callers,
+);
 
 async fn scrape(service: &Service) -> String {
     let (status, body) = admin::get(service.admin_address(), "/metrics").await.expect("an answer");
@@ -50,6 +54,37 @@ async fn counters_follow_what_happens(engine: Engine) {
         let succeeded = total(&text, "hookward_deliveries_ended_total", &["succeeded"]);
         let ended = (accepted, attempts, succeeded);
         (ended == (5.0, 6.0, 5.0)).then_some(())
+    })
+    .await;
+}
+
+async fn what_an_endpoint_or_its_owner_holds_up_is_told_apart(engine: Engine) {
+    let service = Service::start(engine).await;
+    let clinic = service.organization("clinic");
+    let slow = Receiver::answering([Answer::Held(200)]).await;
+    let one_at_a_time = pb::Subscription { max_in_flight: 1, ..draft(&slow, "standard", "lab.*") };
+    let subscribed = clinic.create(one_at_a_time).await;
+    let first = clinic.publish("lab.result", "{}").await;
+    slow.received(1).await;
+    let second = clinic.publish("lab.result", "{}").await;
+    slow.release();
+    clinic.delivery_of(&first).reaches(State::Succeeded).await;
+    clinic.delivery_of(&second).reaches(State::Succeeded).await;
+
+    clinic.pause(&subscribed.id).await.expect("it is active");
+    let paused = clinic.publish("lab.result", "{}").await;
+    clinic.delivery_of(&paused).reaches(State::Pending).await;
+    clinic.resume(&subscribed.id).await.expect("it is paused");
+    clinic.delivery_of(&paused).reaches(State::Succeeded).await;
+    let after = clinic.publish("lab.result", "{}").await;
+    clinic.delivery_of(&after).reaches(State::Succeeded).await;
+
+    eventually("the first attempts", async || {
+        let text = scrape(&service).await;
+        let name = "hookward_first_attempt_delay_seconds_count";
+        let count = |held| total(&text, name, &[held]);
+        let told = (count("held=\"false\""), count("held=\"true\""));
+        (told == (2.0, 2.0)).then_some(())
     })
     .await;
 }

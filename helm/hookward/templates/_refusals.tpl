@@ -60,7 +60,7 @@
 {{- $least := include "hookward.stopSeconds" . | int -}}
 {{- $grace := .Values.terminationGracePeriodSeconds -}}
 {{- if and $grace (lt (int $grace) $least) -}}
-{{- fail (printf "terminationGracePeriodSeconds is %d, and stopping may take %d: preStopSeconds, config.shutdown-grace and 15 more. Raise it, or leave it out" (int $grace) $least) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d, and stopping may take %d: preStopSeconds, config.shutdown-grace and 25 more. Raise it, or leave it out" (int $grace) $least) -}}
 {{- end -}}
 {{- if gt (include "hookward.graceSeconds" . | int) 600 -}}
 {{- fail "config.shutdown-grace is above 10m, which the server refuses" -}}

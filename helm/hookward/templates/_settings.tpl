@@ -28,10 +28,10 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* The sum of what happens between the order to stop and the end. Fifteen: five for calls under
-way, and ten for outcomes to be written (docs/OPERATIONS.md, Stopping). */ -}}
+{{- /* The sum of what happens between the order to stop and the end. Twenty-five: calls under way,
+outcomes, the audit log and traces where the database is away (docs/OPERATIONS.md, Stopping). */ -}}
 {{- define "hookward.stopSeconds" -}}
-{{- add .Values.preStopSeconds (include "hookward.graceSeconds" .) 15 -}}
+{{- add .Values.preStopSeconds (include "hookward.graceSeconds" .) 25 -}}
 {{- end -}}
 
 {{- /* Variables of a process; takes a list of the context and the role. */ -}}

@@ -223,8 +223,8 @@ pub struct ServeArguments {
     /// Longest that requests under way may hold up the end after SIGTERM, from 0s to 10m.
     ///
     /// Too low: what was cut off is sent again by another replica, or after the next
-    /// start. Too high: the orchestrator kills first; stay ten seconds below its own grace
-    /// period, which outcomes may take to be recorded.
+    /// start. Too high: the orchestrator kills first; stay 25 seconds below its own grace
+    /// period, which calls, outcomes and traces may take to be finished.
     #[arg(long, env = "HOOKWARD_SHUTDOWN_GRACE", hide_env_values = true)]
     #[arg(value_name = "TIME", default_value = "20s")]
     pub(super) shutdown_grace: String,

@@ -296,7 +296,7 @@ pub(super) fn publish(error: PublishError) -> Status {
         PublishError::IdConflict { index } => {
             // The id itself went into the intake with its event.
             let field = format!("events[{index}].id");
-            let message = format!("{field}: used in the last 7 days for another content");
+            let message = format!("{field}: used before for another content");
             let mut details = info("EVENT_ID_CONFLICT", Some(("field".to_owned(), field.clone())));
             let description = "an event of this id has another content";
             details.set_resource_info(Kind::Event.type_name(), field, "", description);

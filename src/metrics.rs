@@ -9,6 +9,7 @@
 //! search for one finds its source; `docs/METRICS.md` lists them and a test compares.
 
 mod authentication;
+mod configuration;
 mod instruments;
 
 use std::fmt;
@@ -163,6 +164,9 @@ struct Values {
     /// In seconds since 1970; 0 where there is none.
     tls_certificate_expiry_secs: AtomicI64,
     token_keys_oldest_age_micros: AtomicU64,
+    /// Taken up, and refused.
+    configuration_reloads: [AtomicU64; 2],
+    configuration_current: AtomicU64,
 }
 
 struct Times {
@@ -198,7 +202,9 @@ impl Metrics {
             .expect("the registry is empty");
         let provider = SdkMeterProvider::builder().with_reader(reader).build();
         let meter = provider.meter("hookward");
-        let values = Arc::new(Values::default());
+        // What a process starts with is what is there.
+        let current = AtomicU64::new(1);
+        let values = Arc::new(Values { configuration_current: current, ..Values::default() });
         instruments::observe(&meter, &values);
         let times = Times::new(&meter);
         Metrics { inner: Arc::new(Inner { values, times, registry, _provider: provider }) }

@@ -20,7 +20,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::trace::{Sampling, TARGET};
 
@@ -55,6 +55,7 @@ pub struct Settings {
 #[must_use = "the last spans are lost unless it is flushed"]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    filter: reload::Handle<EnvFilter, Registry>,
 }
 
 /// Why logs and traces cannot be set up.
@@ -63,6 +64,9 @@ pub enum TelemetryError {
     /// Not something that [`check_filter`] accepts.
     #[error("log filter: {0}")]
     Filter(String),
+    /// What is logged cannot be changed any more.
+    #[error("the log filter cannot be changed: {0}")]
+    Fixed(#[from] reload::Error),
     /// The exporter refused its settings.
     #[error("traces cannot be exported: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
@@ -103,6 +107,7 @@ impl Telemetry {
     /// See [`TelemetryError`]. A collector that is away is none: spans are dropped.
     pub fn start(settings: &Settings) -> Result<Telemetry, TelemetryError> {
         let filter = filter(&settings.filter).map_err(TelemetryError::Filter)?;
+        let (filter, handle) = reload::Layer::new(filter);
         let mut layers = vec![log_layer(settings.format).with_filter(filter).boxed()];
         let endpoint = settings.otlp_endpoint.as_deref();
         let provider = endpoint.map(|endpoint| exporting(endpoint, settings.sampling));
@@ -111,7 +116,17 @@ impl Telemetry {
             layers.push(span_layer(provider));
         }
         tracing_subscriber::registry().with(layers).try_init()?;
-        Ok(Telemetry { provider })
+        Ok(Telemetry { provider, filter: handle })
+    }
+
+    /// From now on logs what `text` says.
+    ///
+    /// # Errors
+    ///
+    /// [`TelemetryError::Filter`] where [`check_filter`] does not accept it.
+    pub fn set_filter(&self, text: &str) -> Result<(), TelemetryError> {
+        let filter = filter(text).map_err(TelemetryError::Filter)?;
+        Ok(self.filter.reload(filter)?)
     }
 
     /// Sends what has not left yet; takes at most some seconds.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -137,7 +138,7 @@ impl Engine {
                 holds: dispatcher::Holds::default(),
                 gone: dispatcher::Gone::default(),
                 failure_streaks: dispatcher::FailureStreaks::default(),
-                auto_disable: settings.auto_disable,
+                auto_disable: Arc::new(ArcSwap::from_pointee(settings.auto_disable)),
                 metrics,
                 due,
             };
@@ -202,6 +203,14 @@ impl Engine {
         let watch = dispatcher.clone().watch_failing(self.stop_keeping.clone());
         self.keeping.push(vital(watch));
         self.dispatcher = Some(dispatcher);
+    }
+
+    /// From now on sends within these limits, if it sends.
+    pub(super) fn set_limits(&self, in_flight: InFlightLimits, auto_disable: Option<Rule>) {
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.set_limits(in_flight);
+            dispatcher.set_auto_disable(auto_disable);
+        }
     }
 
     /// Stops taking, finishes what is under way within `grace`, gives the rest back,

@@ -5,6 +5,7 @@ mod engine;
 mod engine_tests;
 mod opening;
 mod own_addresses;
+mod reload;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -16,16 +17,17 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::reload::ReloadError;
+
 use self::engine::Engine;
+use self::reload::{Changeable, WayOut};
 use crate::admin::{self, NotReady, Readiness};
 use crate::audit::Auditor;
 use crate::config::{Auth, Role, Settings};
 use crate::credentials::{Credentials, Issuers};
-use crate::domain::address::AddressPolicy;
 use crate::domain::catalog::Catalog;
-use crate::domain::profile::Profiles;
 use crate::domain::rate::Rate;
-use crate::egress::{self, Egress};
+use crate::egress::Egress;
 use crate::grpc;
 use crate::metrics::Metrics;
 use crate::permits::RateLimiter;
@@ -43,6 +45,8 @@ const AUDIT_GRACE: Duration = Duration::from_secs(2);
 /// A running service.
 pub struct App {
     engine: Engine,
+    /// What can be changed while it runs, and is not in the engine.
+    changeable: Changeable,
     health: grpc::Health,
     draining: Arc<AtomicBool>,
     grpc_address: Option<SocketAddr>,
@@ -83,10 +87,7 @@ impl App {
         let (issuers, nameservers) = (settings.auth.issuers.clone(), &settings.egress.nameservers);
         let issuers = Issuers::new(issuers, nameservers, &metrics)
             .map_err(|error| StartError::Settings(error.to_string()))?;
-        let admin_listener = match settings.admin_listen {
-            Some(address) => Some(listen(address).await?),
-            None => None,
-        };
+        let admin_listener = listen_if(settings.admin_listen).await?;
         let admin_address = address(admin_listener.as_ref());
         // Health and metrics come first: they tell what the rest waits for.
         let started = Arc::new(OnceLock::new());
@@ -99,11 +100,14 @@ impl App {
         // Not before: callers would wait for who waits for the database. Nor later: a port that
         // is taken should not cost a replica's registration.
         let takes_calls = settings.role != Role::Dispatch;
-        let grpc_listener =
-            if takes_calls { Some(listen(settings.grpc_listen).await?) } else { None };
+        let grpc_listener = listen_if(takes_calls.then_some(settings.grpc_listen)).await?;
         let listeners = [address(grpc_listener.as_ref()), admin_address];
         let servers = settings.database.target.server().into_iter().chain(settings.kubernetes_api);
-        let (policy, egress) = way_out(settings.egress, listeners, servers).await?;
+        let (listeners, servers) = (listeners.into_iter().flatten().collect(), servers.collect());
+        let way_out =
+            WayOut { listeners, servers, idle_in_all_max: settings.egress.idle_in_all_max };
+        let egress = way_out.open(settings.egress).await?;
+        let calls = RateLimiter::new(settings.call_rate);
         let api_keys = if takes_calls && settings.auth.api_keys {
             Some(Credentials::load(store.clone()).await?)
         } else {
@@ -115,20 +119,20 @@ impl App {
             auto_disable: settings.auto_disable,
             dispatches: settings.role != Role::Api,
         };
-        let profiles = settings.profiles;
-        let engine =
-            Engine::start(store, Arc::clone(&profiles), egress, metrics.clone(), engine).await?;
+        let (profiles, counts) = (settings.profiles, metrics.clone());
+        let engine = Engine::start(store, profiles, egress.clone(), counts, engine).await?;
         let draining = Arc::new(AtomicBool::new(false));
         let (auditor, writer) = Auditor::new(engine.store.for_upkeep(), metrics.clone());
         let stop_auditing = CancellationToken::new();
         let limits = grpc::Limits { payload_bytes_max: settings.payload_bytes_max };
-        let context = context(&engine, auditor, profiles, policy, limits);
+        let context = context(&engine, auditor, egress.clone(), limits);
         let mut app = App {
             health: grpc::Health::starting().await,
             draining,
             grpc_address: address(grpc_listener.as_ref()),
             admin_address,
             engine,
+            changeable: Changeable { way_out, egress, calls: calls.clone() },
             grace: settings.grace,
             stop_calls: CancellationToken::new(),
             auditing: engine::vital(writer.run(stop_auditing.clone())),
@@ -142,7 +146,7 @@ impl App {
             let settings = grpc::Settings {
                 tls: settings.tls,
                 reflection: settings.reflection,
-                call_rate: settings.call_rate,
+                calls,
                 metrics: metrics.clone(),
             };
             app.serve_calls(listener, context, access, settings);
@@ -238,20 +242,6 @@ impl App {
     }
 }
 
-/// What may be called, and how. The rest of the deployment may not.
-async fn way_out(
-    mut settings: egress::Settings,
-    listeners: [Option<SocketAddr>; 2],
-    servers: impl Iterator<Item = (String, u16)>,
-) -> Result<(Arc<AddressPolicy>, Egress), StartError> {
-    let closed = own_addresses::close(&mut settings, listeners.into_iter().flatten(), servers);
-    closed.await.map_err(StartError::OwnAddresses)?;
-    let policy = Arc::new(settings.policy.clone());
-    let egress = Egress::new(settings);
-    let egress = egress.map_err(|error| StartError::Settings(error.to_string()))?;
-    Ok((policy, egress))
-}
-
 /// Shows health and metrics until `stop`.
 fn watch(
     listener: TcpListener,
@@ -279,8 +269,7 @@ fn once(started: &Arc<OnceLock<Readiness>>) -> Readiness {
 fn context(
     engine: &Engine,
     auditor: Auditor,
-    profiles: Arc<Profiles>,
-    policy: Arc<AddressPolicy>,
+    egress: Egress,
     limits: grpc::Limits,
 ) -> grpc::Context {
     grpc::Context {
@@ -290,10 +279,9 @@ fn context(
         routing: engine.routing.clone(),
         lease: engine.lease.clone(),
         circuits: engine.circuits.clone(),
-        pings: RateLimiter::new(Rate::per_minute(PINGS_A_MINUTE)),
-        profiles,
+        pings: RateLimiter::new(Some(Rate::per_minute(PINGS_A_MINUTE))),
         catalog: Catalog::built_in(),
-        policy,
+        egress,
         limits,
     }
 }
@@ -313,8 +301,10 @@ fn readiness(engine: &Engine, draining: &Arc<AtomicBool>) -> Readiness {
     })
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Listen(address, error))
+async fn listen_if(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    listener.map(Some).map_err(|error| StartError::Listen(address, error))
 }
 
 fn address(listener: Option<&TcpListener>) -> Option<SocketAddr> {

@@ -1,6 +1,6 @@
 //! What of this deployment must not be called through its own subscriptions: this
 //! machine, the database, the name servers, the proxy, the cluster's API, and the ports
-//! that are listened on here. Found once, at start.
+//! that are listened on here. Found at start, and when the rules of egress change.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,9 +1,10 @@
-//! `hookward config`: what `hookward serve` would be told by these flags and this environment.
+//! `hookward config`: what `hookward serve` would be told by these flags, this environment and
+//! this file.
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, Subcommand};
 
-use crate::config::{ServeArguments, Settings};
+use crate::config::{ConfigFile, ServeArguments, Settings, last};
 use crate::store::Target;
 
 use super::Failure;
@@ -24,7 +25,7 @@ pub enum Arguments {
 ///
 /// # Errors
 ///
-/// When settings are wrong and are to be checked.
+/// When settings are wrong and are to be checked, or what the file says cannot be told.
 pub fn run(arguments: &Arguments, told: &ArgMatches) -> Result<(), Failure> {
     match arguments {
         Arguments::Check(arguments) => {
@@ -32,10 +33,14 @@ pub fn run(arguments: &Arguments, told: &ArgMatches) -> Result<(), Failure> {
             super::say("the settings are right; hookward serve would go on to the database")?;
         }
         Arguments::Print(_) => {
-            let matches = told.subcommand_matches("config");
-            let matches = matches.and_then(|matches| matches.subcommand_matches("print"));
-            for line in matches.map(lines).unwrap_or_default() {
+            let told = last(told);
+            for line in lines(told) {
                 super::say(&line)?;
+            }
+            if let Some(file) = ConfigFile::named(told)
+                && !file.faults().lines().is_empty()
+            {
+                return Err(file.faults().clone().into());
             }
         }
     }
@@ -65,7 +70,10 @@ fn line(setting: &Arg, told: &ArgMatches) -> Option<String> {
         Some(ValueSource::EnvVariable) => {
             setting.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
         }
-        _ => "default".to_owned(),
+        _ => match ConfigFile::named(told).filter(|file| file.says(flag)) {
+            Some(file) => file.path().display().to_string(),
+            None => "default".to_owned(),
+        },
     };
     let words =
         if is_switch { format!("--{flag}") } else { format!("--{flag} {}", values.join(";")) };

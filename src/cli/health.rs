@@ -13,7 +13,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::config::{AdminArguments, read_admin_listen};
+use crate::config::{AdminArguments, FileArguments, read_admin_listen};
 
 /// Longest that an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,6 +23,8 @@ const ANSWER_MAX: usize = 16 * 1024;
 /// Whom to ask, and what.
 #[derive(Args, Debug)]
 pub struct Arguments {
+    #[command(flatten)]
+    file: FileArguments,
     #[command(flatten)]
     admin: AdminArguments,
     /// Host and port of the admin port, where that is another machine's
@@ -44,7 +46,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let address = match arguments.address {
         Some(address) => address,
-        None => here(read_admin_listen(&arguments.admin)?)?.to_string(),
+        None => here(read_admin_listen(&arguments.file, &arguments.admin)?)?.to_string(),
     };
     let path = if arguments.ready { "/readyz" } else { "/healthz" };
     let (status, answer) = in_time(&address, get(&address, path)).await?;

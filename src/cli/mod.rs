@@ -11,6 +11,7 @@ pub mod listen;
 pub mod organization;
 mod process_limits;
 pub mod receiver;
+mod reload;
 pub mod retention;
 pub mod serve;
 pub mod terminal;
@@ -26,7 +27,9 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app::StartError;
-use crate::config::{DatabaseArguments, Faults, ServeArguments, Settings};
+use crate::config::{
+    DatabaseArguments, Faults, Marks, ServeArguments, Settings, Source, last, told,
+};
 use crate::store::StoreError;
 use crate::telemetry::TelemetryError;
 
@@ -116,7 +119,8 @@ impl Failure {
             Failure::Store(error) => {
                 matches!(error, StoreError::Setup(_) | StoreError::Locked(_))
             }
-            Failure::Io(_) | Failure::Command(_) | Failure::Demo => false,
+            Failure::Command(error) => error.is::<Faults>(),
+            Failure::Io(_) | Failure::Demo => false,
         };
         if config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
     }
@@ -124,7 +128,7 @@ impl Failure {
 
 /// Runs the command that this process was called with.
 pub async fn run() -> ExitCode {
-    let told = Arguments::command().try_get_matches();
+    let told = told(&Arguments::command());
     let parsed = told.and_then(|told| Ok((Arguments::from_arg_matches(&told)?, told)));
     let (arguments, told) = match parsed {
         Ok(parsed) => parsed,
@@ -165,7 +169,14 @@ async fn execute(command: Command, told: &ArgMatches) -> Result<(), Failure> {
         Command::Migrate(arguments) => serve::migrate(&arguments).await,
         Command::Organization(arguments) => organization::run(arguments).await,
         Command::Retention(arguments) => retention::run(arguments).await,
-        Command::Serve(arguments) => Box::pin(serve::serve(Settings::read(&arguments)?)).await,
+        Command::Serve(arguments) => {
+            // First of all, so that SIGHUP ends nothing.
+            let signals = serve::Signals::new()?;
+            let marks = Marks::of(last(told));
+            let settings = Settings::read(&arguments)?;
+            let source = Source::new(Arguments::command());
+            Box::pin(serve::serve(settings, (source, marks), signals)).await
+        }
     }
 }
 

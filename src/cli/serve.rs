@@ -6,11 +6,14 @@ use std::net::SocketAddr;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{DatabaseArguments, Role, Settings, kubernetes_api, read_database};
+use crate::config::{
+    DatabaseArguments, Marks, Role, Settings, Source, kubernetes_api, read_database,
+};
 use crate::metrics::Metrics;
 use crate::store::{RowSecurity, Store, Target};
 use crate::telemetry::Telemetry;
 
+use super::reload::Reloader;
 use super::{Failure, process_limits};
 
 /// Exit code when a second signal cuts the shutdown short, as of a shell for SIGINT.
@@ -22,26 +25,57 @@ const INTERRUPTED: i32 = 130;
 /// # Errors
 ///
 /// When it cannot start.
-pub async fn serve(mut settings: Settings) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+pub async fn serve(
+    mut settings: Settings,
+    (source, marks): (Source, Marks),
+    mut signals: Signals,
+) -> Result<(), Failure> {
     let telemetry = Telemetry::start(&settings.telemetry)?;
     settings.egress.idle_in_all_max = process_limits::set(settings.in_flight.replica);
     settings.kubernetes_api = kubernetes_api();
-    let served = serve_until(settings, &mut signals).await;
+    let metrics = Metrics::new();
+    let reloader = Reloader::new(source, marks, metrics.clone());
+    let served = match start(settings, metrics, &mut signals.ends).await {
+        Ok(Some(app)) => {
+            serve_until(app, reloader, &telemetry, &mut signals).await;
+            Ok(())
+        }
+        Ok(None) => Ok(()),
+        Err(failure) => Err(failure),
+    };
     tokio::select! {
         () = telemetry.flush() => {}
-        () = signals.next() => std::process::exit(INTERRUPTED),
+        () = signals.ends.next() => std::process::exit(INTERRUPTED),
     }
     served
 }
 
-async fn serve_until(settings: Settings, signals: &mut Signals) -> Result<(), Failure> {
+async fn serve_until(
+    mut app: App,
+    reloader: Reloader,
+    telemetry: &Telemetry,
+    signals: &mut Signals,
+) {
+    let Signals { ends, hangups } = signals;
+    tokio::select! {
+        () = ends.next() => {}
+        never = reloader.keep(&mut app, telemetry, hangups) => match never {},
+    }
+    stop(app, ends).await;
+}
+
+/// `None`: it was told to stop before it could start.
+async fn start(
+    settings: Settings,
+    metrics: Metrics,
+    ends: &mut Ends,
+) -> Result<Option<App>, Failure> {
     let (role, open, plain) = (settings.role, settings.auth.is_open(), settings.tls.is_none());
     let primary = settings.database.keyring.primary().map(str::to_owned);
     let app = tokio::select! {
-        app = App::start(settings, Metrics::new()) => app?,
+        app = App::start(settings, metrics) => app?,
         // What it had taken by then lapses, like that of a replica that died.
-        () = signals.next() => return Ok(()),
+        () = ends.next() => return Ok(None),
     };
     match app.grpc_address() {
         Some(address) if open => warn_of_strangers(address),
@@ -54,16 +88,18 @@ async fn serve_until(settings: Settings, signals: &mut Signals) -> Result<(), Fa
         tracing::info!("no encryption keys: what is stored is plaintext");
     }
     announce(&app, role);
-    signals.next().await;
+    Ok(Some(app))
+}
+
+async fn stop(app: App, ends: &mut Ends) {
     tracing::info!("stopping: no new calls, requests under way are finished");
     tokio::select! {
         () = app.stop() => tracing::info!("stopped"),
-        () = signals.next() => {
+        () = ends.next() => {
             tracing::warn!("stopped at once, by a second signal");
             std::process::exit(INTERRUPTED);
         }
     }
-    Ok(())
 }
 
 /// Brings a database to this version.
@@ -127,20 +163,38 @@ fn announce(app: &App, role: Role) {
     let _ = super::say(&line);
 }
 
+/// What the process is told from outside.
+#[derive(Debug)]
+pub struct Signals {
+    ends: Ends,
+    /// Asks for the settings to be read anew. Those that come before there is a service are
+    /// kept for it.
+    hangups: Signal,
+}
+
+impl Signals {
+    /// Takes signals in: from now on none of these ends the process by itself.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let it.
+    pub fn new() -> io::Result<Signals> {
+        let ends = Ends {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        };
+        Ok(Signals { ends, hangups: signal(SignalKind::hangup())? })
+    }
+}
+
 /// What tells the process to stop.
-struct Signals {
+#[derive(Debug)]
+struct Ends {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
+impl Ends {
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

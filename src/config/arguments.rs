@@ -12,7 +12,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, PathBufValueParser, TypedValueParser};
+
+use super::file::ConfigFile;
 
 /// Settings of `hookward serve`.
 #[derive(Args, Clone, Debug)]
@@ -123,7 +125,7 @@ pub struct ServeArguments {
     pub(super) egress_proxy: Option<String>,
     /// PEM file of a certificate authority to trust besides the public ones. Repeatable.
     ///
-    /// Several in one value are separated by semicolons. Read at start.
+    /// Several in one value are separated by semicolons. Followed without a restart.
     #[arg(long, env = "HOOKWARD_EGRESS_CA", hide_env_values = true)]
     #[arg(value_name = "FILE")]
     pub(super) egress_ca: Vec<String>,
@@ -135,8 +137,8 @@ pub struct ServeArguments {
     pub(super) egress_nameserver: Vec<String>,
     /// Folder of your own wire profiles, one .toml file each.
     ///
-    /// Read at start; every replica needs the same ones. A subscription whose profile is
-    /// missing is not sent to.
+    /// Followed without a restart; every replica needs the same ones. A subscription whose
+    /// profile is missing is not sent to.
     #[arg(long, env = "HOOKWARD_PROFILES", hide_env_values = true, value_name = "FOLDER")]
     pub(super) profiles: Option<PathBuf>,
     /// Do not describe the API to gRPC clients that ask (server reflection).
@@ -243,9 +245,24 @@ pub struct AdminArguments {
     pub(super) admin_listen: String,
 }
 
+/// Where settings are said besides flags and variables.
+#[derive(Args, Clone, Debug)]
+pub struct FileArguments {
+    /// TOML file of settings; its keys are the names of these flags, without dashes in front.
+    ///
+    /// A flag and a variable win over it, and it wins over the defaults. Keys of settings that a
+    /// command does not take are left alone, so that one file does for all commands. The server
+    /// looks at it every five seconds.
+    #[arg(long, env = "HOOKWARD_CONFIG", hide_env_values = true, value_name = "FILE")]
+    #[arg(value_parser = PathBufValueParser::new().map(ConfigFile::read))]
+    pub(super) config: Option<ConfigFile>,
+}
+
 /// Which database.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseArguments {
+    #[command(flatten)]
+    pub(super) file: FileArguments,
     /// sqlite:PATH for one process, postgres://USER:PASSWORD@HOST/NAME for several.
     ///
     /// A SQLite file is made if it is missing. A password here can be seen in the process
@@ -275,7 +292,8 @@ pub struct EncryptionArguments {
     /// File that holds such entries, a line each, or folder of such files; wins over
     /// --encryption-keys.
     ///
-    /// Read at start. In a folder, files whose names begin with a full stop are left out.
+    /// Followed without a restart, but a key that is in use cannot go. In a folder, files whose
+    /// names begin with a full stop are left out.
     #[arg(long, env = "HOOKWARD_ENCRYPTION_KEYS_FILE", hide_env_values = true)]
     #[arg(value_name = "PATH")]
     pub(super) encryption_keys_file: Option<PathBuf>,

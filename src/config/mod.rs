@@ -1,4 +1,4 @@
-//! Settings: from flags and the environment to typed values, checked all at once.
+//! Settings: from flags, the environment and a file to typed values, checked all at once.
 //!
 //! `arguments` says which settings there are; here each is read and checked, and every
 //! fault is reported, not only the first. `docs/CONFIGURATION.md` holds the same table as
@@ -7,6 +7,8 @@
 mod arguments;
 mod auth;
 mod auth_file;
+mod file;
+mod source;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -24,10 +26,13 @@ use std::time::Duration;
 use clap::{Args, Command, FromArgMatches};
 
 pub use self::arguments::{
-    AdminArguments, DatabaseArguments, EncryptionArguments, LogArguments, ServeArguments,
+    AdminArguments, DatabaseArguments, EncryptionArguments, FileArguments, LogArguments,
+    ServeArguments,
 };
 pub use self::auth::Auth;
 pub use self::auth_file::AuthFile;
+pub use self::file::{ConfigFile, last, told, told_by};
+pub use self::source::{Marks, Reading, Source, TAKEN_UP};
 
 use crate::domain::event_rules::PAYLOAD_BYTES_CEILING;
 use crate::domain::failure_streak::Rule;
@@ -148,8 +153,7 @@ impl Settings {
     ) -> Result<Settings, Faults> {
         let command = ServeArguments::augment_args(Command::new("serve").no_binary_name(true));
         let command = command.mut_args(|argument| argument.env(None::<&str>));
-        let arguments = command
-            .try_get_matches_from(flags)
+        let arguments = file::told_by(&command, flags)
             .and_then(|matches| ServeArguments::from_arg_matches(&matches))
             .map_err(|error| Faults(vec![error.to_string()]))?;
         Settings::read(&arguments)
@@ -161,7 +165,7 @@ impl Settings {
     ///
     /// Everything that is wrong.
     pub fn read(arguments: &ServeArguments) -> Result<Settings, Faults> {
-        let faults = &mut Faults::default();
+        let faults = &mut faults_of_file(&arguments.database.file);
         let connections = value::count(&arguments.database_connections, 2, 1000);
         let connections = faults.note("database-connections", connections);
         let target = read_target(&arguments.database, faults);
@@ -218,8 +222,18 @@ impl Settings {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn read_admin_listen(arguments: &AdminArguments) -> Result<Option<SocketAddr>, Faults> {
-    admin_listen(arguments).map_err(|why| Faults(vec![format!("--{ADMIN_LISTEN}: {why}")]))
+pub fn read_admin_listen(
+    file: &FileArguments,
+    arguments: &AdminArguments,
+) -> Result<Option<SocketAddr>, Faults> {
+    let mut faults = faults_of_file(file);
+    let listen = faults.note(ADMIN_LISTEN, admin_listen(arguments));
+    listen.filter(|_| faults.0.is_empty()).ok_or(faults)
+}
+
+/// What is wrong with the file of settings, if there is one, so that the rest can join it.
+fn faults_of_file(arguments: &FileArguments) -> Faults {
+    arguments.config.as_ref().map(|file| file.faults().clone()).unwrap_or_default()
 }
 
 fn admin_listen(arguments: &AdminArguments) -> Result<Option<SocketAddr>, &'static str> {
@@ -235,9 +249,9 @@ fn admin_listen(arguments: &AdminArguments) -> Result<Option<SocketAddr>, &'stat
 ///
 /// What is wrong with it.
 pub fn read_database(arguments: &DatabaseArguments) -> Result<store::Settings, Faults> {
-    let mut faults = Faults::default();
+    let mut faults = faults_of_file(&arguments.file);
     let (connections_max, keyring) = (MIGRATE_CONNECTIONS, Keyring::default());
-    let target = read_target(arguments, &mut faults);
+    let target = read_target(arguments, &mut faults).filter(|_| faults.0.is_empty());
     target.map(|target| store::Settings { target, connections_max, keyring }).ok_or(faults)
 }
 
@@ -250,14 +264,14 @@ pub fn read_database_and_keys(
     database: &DatabaseArguments,
     encryption: &EncryptionArguments,
 ) -> Result<store::Settings, Faults> {
-    let mut faults = Faults::default();
+    let mut faults = faults_of_file(&database.file);
     let target = read_target(database, &mut faults);
     let keyring = read_keyring(encryption, &mut faults);
     let settings = || {
         let (target, keyring) = (target?, keyring?);
         Some(store::Settings { target, connections_max: MIGRATE_CONNECTIONS, keyring })
     };
-    settings().ok_or(faults)
+    settings().filter(|_| faults.0.is_empty()).ok_or(faults)
 }
 
 /// How long something is good for, such as `90d`: a second to ten years.

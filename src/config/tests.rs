@@ -46,6 +46,7 @@ fn the_defaults_are_those_documented() {
 #[test]
 fn every_fault_is_reported_at_once() {
     let faults = faults(&[
+        "--config=/nowhere.toml",
         "--database-url=mysql://root:hunter2@db/x",
         "--encryption-keys=old=aHVudGVyMg==",
         "--database-connections=1",

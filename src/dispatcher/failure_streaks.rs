@@ -145,7 +145,7 @@ async fn look(parts: &Parts) -> Result<(), StoreError> {
 }
 
 async fn judge(parts: &Parts, route: &Route, failing: &FailingEndpoint) -> Result<(), StoreError> {
-    let Some(rule) = parts.auto_disable else { return Ok(()) };
+    let Some(rule) = **parts.auto_disable.load() else { return Ok(()) };
     match rule.judge(&failing.streak) {
         Judgement::Wait => Ok(()),
         Judgement::Warn(stage) => warn(parts, route, failing, stage).await,

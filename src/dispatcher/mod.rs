@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -69,7 +70,7 @@ pub struct Parts {
     /// Which endpoints have failed since their last success.
     pub failure_streaks: FailureStreaks,
     /// When such an endpoint is switched off; `None`: never.
-    pub auto_disable: Option<Rule>,
+    pub auto_disable: Arc<ArcSwap<Option<Rule>>>,
     /// Counts.
     pub metrics: Metrics,
     /// Told when due rows were added.
@@ -114,6 +115,17 @@ impl Dispatcher {
             turn: AtomicUsize::new(0),
         };
         (Dispatcher { inner: Arc::new(inner) }, Settlements(settlements))
+    }
+
+    /// From now on as many requests may be under way; those that are go on.
+    pub fn set_limits(&self, limits: InFlightLimits) {
+        self.queue().set_limits(limits);
+        self.start_workers();
+    }
+
+    /// From now on endpoints that keep failing are switched off by this rule; `None`: never.
+    pub fn set_auto_disable(&self, rule: Option<Rule>) {
+        self.inner.parts.auto_disable.store(Arc::new(rule));
     }
 
     /// Takes over what the intake has committed, until the intake is gone.

@@ -138,6 +138,15 @@ impl Queue {
         raised
     }
 
+    /// From now on as many requests may be under way.
+    pub(super) fn set_limits(&mut self, limits: InFlightLimits) {
+        self.in_flight.set_limits(limits);
+        // There may be room for several of an organization: each finds out for itself.
+        for lanes in std::mem::take(&mut self.held_up).into_values() {
+            self.ready.extend(lanes.into_values());
+        }
+    }
+
     /// Takes out everything that waits.
     pub(super) fn drain(&mut self) -> Vec<Claim> {
         self.ready.clear();

@@ -51,6 +51,26 @@ fn endpoints(queue: &mut Queue, count: usize) -> Vec<i64> {
 }
 
 #[test]
+fn raised_limits_count_for_all_that_waits_and_lowered_ones_for_what_comes() {
+    let mut queue = queue(1, 100);
+    for endpoint in 1..=4 {
+        for event in 0..3 {
+            queue.push(claim("clinic", endpoint, 10 * endpoint + event), 1);
+        }
+    }
+    assert_eq!(endpoints(&mut queue, 9), [1]);
+    queue.set_limits(InFlightLimits { organization: 3, replica: 100 });
+    assert_eq!(endpoints(&mut queue, 9), [2, 3]);
+    queue.set_limits(InFlightLimits { organization: 1, replica: 100 });
+    for endpoint in [1, 2] {
+        queue.finished(SubscriptionKey(endpoint), None);
+        assert_eq!(endpoints(&mut queue, 9), [0; 0], "three and then two are under way");
+    }
+    queue.finished(SubscriptionKey(3), None);
+    assert_eq!(endpoints(&mut queue, 9), [4]);
+}
+
+#[test]
 fn endpoints_are_served_in_turn_however_long_their_queues() {
     let mut queue = queue(100, 100);
     for event in 0..50 {

@@ -41,7 +41,7 @@ impl Egress {
         bytes_max: usize,
         limit: Duration,
     ) -> Result<Vec<u8>, FetchError> {
-        match timeout(limit, get(&self.room, target, bytes_max)).await {
+        match timeout(limit, get(&self.room(), target, bytes_max)).await {
             Ok(Ok(document)) => Ok(document),
             Ok(Err(trouble)) => Err(FetchError(trouble.detail)),
             Err(_elapsed) => Err(FetchError("There was no answer in time.")),

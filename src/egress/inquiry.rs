@@ -63,11 +63,11 @@ impl Egress {
     pub async fn inquire(&self, inquiry: Inquiry) -> Reply {
         let has_name = matches!(inquiry.target.host, Host::Name(_));
         let mut course = Course::default();
-        let limit = inquiry.timeout;
-        let trouble = match timeout(limit, ask(&self.room, inquiry, &mut course)).await {
+        let (limit, room) = (inquiry.timeout, self.room());
+        let trouble = match timeout(limit, ask(&room, inquiry, &mut course)).await {
             Ok(Ok(reply)) => return reply,
             Ok(Err(trouble)) => trouble,
-            Err(_elapsed) => late(&self.room, has_name, &course),
+            Err(_elapsed) => late(&room, has_name, &course),
         };
         let Trouble { outcome, fault, detail } = trouble;
         Reply { outcome, fault, headers: HeaderMap::new(), detail }

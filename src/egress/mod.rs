@@ -38,6 +38,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderName;
 use http::HeaderValue;
@@ -158,10 +159,10 @@ pub struct Sent {
     pub detail: &'static str,
 }
 
-/// The room. Clones share connections, resolver and TLS sessions.
+/// The room. Clones share settings, connections, resolver and TLS sessions.
 #[derive(Clone)]
 pub struct Egress {
-    room: Arc<Room>,
+    room: Arc<ArcSwap<Room>>,
 }
 
 impl Egress {
@@ -172,20 +173,37 @@ impl Egress {
     /// When an extra certificate authority cannot be read.
     pub fn new(settings: Settings) -> Result<Egress, EgressError> {
         let room = Room {
-            policy: settings.policy,
+            policy: Arc::new(settings.policy),
             mixed_answers: settings.mixed_answers,
             resolver: resolver::Resolver::new(&settings.nameservers)?,
             proxy: settings.proxy.map(|(host, port)| proxy::Proxy::new(host, port)),
             tls: tls::Tls::new(&settings.ca_files_pem)?,
             pool: pool::Pool::new(settings.idle_max, settings.life_max, settings.idle_in_all_max),
         };
-        Ok(Egress { room: Arc::new(room) })
+        Ok(Egress { room: Arc::new(ArcSwap::from_pointee(room)) })
+    }
+
+    /// Goes on as `other`, also in every clone. Requests under way end as they began; no other
+    /// uses a connection, an address or a session from before.
+    pub fn become_another(&self, other: &Egress) {
+        self.room.store(other.room());
+    }
+
+    /// Who may be called now.
+    #[must_use]
+    pub fn policy(&self) -> Arc<AddressPolicy> {
+        Arc::clone(&self.room.load().policy)
     }
 
     /// Sends one request and reads its answer. Cannot fail: whatever goes wrong
     /// is an [`Outcome`]. Dropping the future ends the connection.
     pub async fn send(&self, request: SignedRequest) -> Sent {
-        sender::send(&self.room, request).await
+        sender::send(&self.room(), request).await
+    }
+
+    /// As it is now. A request keeps it until its end.
+    fn room(&self) -> Arc<Room> {
+        self.room.load_full()
     }
 }
 
@@ -196,7 +214,7 @@ impl fmt::Debug for Egress {
 }
 
 struct Room {
-    policy: AddressPolicy,
+    policy: Arc<AddressPolicy>,
     mixed_answers: MixedAnswers,
     resolver: resolver::Resolver,
     proxy: Option<proxy::Proxy>,

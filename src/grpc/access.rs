@@ -182,8 +182,8 @@ pub(super) fn presented(headers: &HeaderMap) -> Option<&str> {
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) principal: Arc<Principal>,
-    /// How often it may call, but for publishing; `None`: as often as it likes.
-    pub(super) limiter: Option<RateLimiter>,
+    /// How often it may call, but for publishing.
+    pub(super) limiter: RateLimiter,
 }
 
 /// Who makes this call.
@@ -216,10 +216,8 @@ pub(super) fn organization(
         return Err(status::organization_denied());
     }
     // Publishing is counted by its events, at the intake.
-    if let Some(limiter) = &caller.limiter
-        && scope != Scope::EventsPublish
-    {
-        let taken = limiter.take(&organization, 1);
+    if scope != Scope::EventsPublish {
+        let taken = caller.limiter.take(&organization, 1);
         taken.map_err(|wait| status::rate_exceeded("calls", wait))?;
     }
     Ok(organization)

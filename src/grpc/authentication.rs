@@ -25,13 +25,13 @@ pub(super) const HEALTH: &str = "/grpc.health.v1.";
 #[derive(Clone, Debug)]
 pub(super) struct AuthenticationLayer {
     access: Access,
-    /// How often callers may call for one organization; `None`: as often as they like.
-    limiter: Option<RateLimiter>,
+    /// How often callers may call for one organization.
+    limiter: RateLimiter,
     refusals: Refusals,
 }
 
 impl AuthenticationLayer {
-    pub(super) fn new(access: Access, limiter: Option<RateLimiter>, metrics: Metrics) -> Self {
+    pub(super) fn new(access: Access, limiter: RateLimiter, metrics: Metrics) -> Self {
         AuthenticationLayer { access, limiter, refusals: Refusals::new(metrics) }
     }
 }

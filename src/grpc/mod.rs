@@ -31,16 +31,13 @@ mod time;
 mod tls;
 mod trail;
 
-use std::sync::Arc;
-
 pub use self::access::{Access, Guard};
 pub use self::server::{Health, SERVICES, Settings, serve};
 pub use self::tls::{Clients, Tls, TlsError, TlsFiles};
 
 use crate::audit::Auditor;
-use crate::domain::address::AddressPolicy;
 use crate::domain::catalog::Catalog;
-use crate::domain::profile::Profiles;
+use crate::egress::Egress;
 use crate::intake::Intake;
 use crate::lease::Lease;
 use crate::permits::{Circuits, RateLimiter};
@@ -56,7 +53,8 @@ pub struct Context {
     pub auditor: Auditor,
     /// Takes events.
     pub intake: Intake,
-    /// Told of each change of a subscription, so that this replica sees it at once.
+    /// Told of each change of a subscription, so that this replica sees it at once. Knows the
+    /// wire profiles of this deployment.
     pub routing: Routing,
     /// Makes keys and tells the time.
     pub lease: Lease,
@@ -64,12 +62,10 @@ pub struct Context {
     pub circuits: Option<Circuits>,
     /// How often receivers of one organization may be pinged.
     pub pings: RateLimiter,
-    /// The wire profiles of this deployment.
-    pub profiles: Arc<Profiles>,
     /// The event types of the platforms.
     pub catalog: &'static Catalog,
-    /// Which receivers may be called.
-    pub policy: Arc<AddressPolicy>,
+    /// Knows which receivers may be called.
+    pub egress: Egress,
     /// What callers may send.
     pub limits: Limits,
 }

@@ -30,7 +30,6 @@ use super::subscription::Subscriptions;
 use super::tls::Tls;
 use super::trail::TrailLayer;
 use super::{Context, pb};
-use crate::domain::rate::Rate;
 use crate::metrics::Metrics;
 use crate::permits::RateLimiter;
 
@@ -68,8 +67,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Whether callers may ask which services and messages there are.
     pub reflection: bool,
-    /// Calls for one organization but those that publish; `None`: as many as there are.
-    pub call_rate: Option<Rate>,
+    /// Counts calls for an organization but those that publish.
+    pub calls: RateLimiter,
     /// Counts who is not let in.
     pub metrics: Metrics,
 }
@@ -116,9 +115,9 @@ pub async fn serve(
     health: Health,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let Settings { tls, reflection, call_rate, metrics } = settings;
+    let Settings { tls, reflection, calls, metrics } = settings;
     let incoming = Incoming::new(listener, tls, access.clone(), metrics.clone());
-    let door = AuthenticationLayer::new(access, call_rate.map(RateLimiter::new), metrics);
+    let door = AuthenticationLayer::new(access, calls, metrics);
     Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)

@@ -72,7 +72,7 @@ pub struct Intake {
     /// Payload bytes that wait to join the queue.
     held_back: Arc<Semaphore>,
     admission: Arc<Admission>,
-    limiter: Option<RateLimiter>,
+    limiter: RateLimiter,
     backlogs: Option<Backlogs>,
     jobs: mpsc::UnboundedSender<Job>,
     slots: QueueSlots,
@@ -162,7 +162,7 @@ impl Intake {
             bytes: Arc::new(Semaphore::new(settings.queue_bytes as usize)),
             held_back: Arc::new(Semaphore::new((settings.queue_bytes / HELD_BACK) as usize)),
             admission: Arc::clone(&admission),
-            limiter: settings.rate.map(RateLimiter::new),
+            limiter: RateLimiter::new(settings.rate),
             backlogs: settings.open_deliveries.map(Backlogs::new),
             jobs,
             slots,
@@ -185,12 +185,17 @@ impl Intake {
             self.metrics.publish_refused(Refusal::BacklogFull);
             return Err(PublishError::BacklogFull { retry_in: BACKLOG_RETRY_IN });
         }
-        let Some(limiter) = &self.limiter else { return Ok(()) };
         let count = u32::try_from(events).unwrap_or(u32::MAX);
-        limiter.take(organization, count).map_err(|retry_in| {
+        self.limiter.take(organization, count).map_err(|retry_in| {
             self.metrics.publish_refused(Refusal::RateExceeded);
             PublishError::RateExceeded { retry_in }
         })
+    }
+
+    /// From now on an organization may publish so many events; `None`: as many as can be
+    /// stored.
+    pub fn set_rate(&self, rate: Option<Rate>) {
+        self.limiter.set(rate);
     }
 
     /// What is to be counted, where there is a limit.

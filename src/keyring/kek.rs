@@ -110,6 +110,12 @@ impl Keyring {
         self.keys.as_deref().map(|keys| keys.primary.as_str())
     }
 
+    /// Whether a key of this id is among them.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.key(id).is_some()
+    }
+
     /// A new data key under the primary key, with the form that it is stored in; `None`:
     /// there are no keys.
     ///

@@ -9,7 +9,7 @@ use opentelemetry::metrics::Meter;
 
 use super::{
     AuthenticationRefusal, CircuitChange, CredentialSource, Disabled, ENDS, Refusal, STAGES, Times,
-    Values,
+    Values, configuration,
 };
 use crate::domain::attempt::AttemptResult;
 use crate::domain::operational_event::OperationalType;
@@ -96,6 +96,7 @@ pub(super) fn observe(meter: &Meter, values: &Arc<Values>) {
     observe_authentication(meter, values);
     observe_levels(meter, values);
     observe_process(meter, values);
+    configuration::observe(meter, values);
 }
 
 fn observe_publishing(meter: &Meter, values: &Arc<Values>) {
@@ -415,6 +416,6 @@ fn count(
         .build();
 }
 
-fn label(key: &'static str, value: &'static str) -> KeyValue {
+pub(super) fn label(key: &'static str, value: &'static str) -> KeyValue {
     KeyValue::new(key, value)
 }

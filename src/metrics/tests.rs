@@ -62,6 +62,10 @@ fn busy() -> Metrics {
     metrics.credential_reload_failed(CredentialSource::TlsFiles);
     metrics.tls_certificate_expiry(Some(Timestamp(1_785_542_400_000_000)));
     metrics.token_keys_oldest_age(Duration::from_millis(1500));
+    metrics.configuration_reload(true);
+    metrics.configuration_reload(false);
+    metrics.configuration_reload(false);
+    metrics.configuration_current(false);
     metrics
 }
 
@@ -135,6 +139,9 @@ fn the_page_says_what_was_counted() {
         ("hookward_credential_reload_failures_total{source=\"tls_files\"}", 1.0),
         ("hookward_tls_certificate_expiry_timestamp_seconds", 1_785_542_400.0),
         ("hookward_token_keys_oldest_age_seconds", 1.5),
+        ("hookward_configuration_reloads_total{result=\"ok\"}", 1.0),
+        ("hookward_configuration_reloads_total{result=\"refused\"}", 2.0),
+        ("hookward_configuration_current", 0.0),
         (concat!("hookward_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ];
     for (series, expected) in expected {
@@ -147,8 +154,9 @@ fn the_page_says_what_was_counted() {
 fn counters_are_on_the_page_before_they_count() {
     let page = Metrics::new().render();
     let counters = page.lines().filter(|line| line.ends_with(" counter")).count();
-    assert_eq!(counters, 21, "{page}");
+    assert_eq!(counters, 22, "{page}");
     assert_eq!(value(&page, "hookward_events_accepted_total"), Some(0.0));
+    assert_eq!(value(&page, "hookward_configuration_current"), Some(1.0));
 }
 
 /// An alert on a certificate that ends soon must not tell of one that there is not.

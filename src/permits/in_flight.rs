@@ -40,6 +40,11 @@ impl InFlight {
         InFlight { limits, all: 0, organizations: HashMap::new() }
     }
 
+    /// From now on as many requests may be under way; those that are stay.
+    pub fn set_limits(&mut self, limits: InFlightLimits) {
+        self.limits = limits;
+    }
+
     /// Takes a permit, if there is one.
     pub fn start(&mut self, organization: &OrganizationId) -> Start {
         if self.limits.replica <= self.all {

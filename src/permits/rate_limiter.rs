@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
+
 use crate::domain::id::OrganizationId;
 use crate::domain::rate::Rate;
 
@@ -17,8 +19,14 @@ const SWEEP_MIN: usize = 1024;
 /// Counts what organizations take, each for itself. Cloning shares the counts.
 #[derive(Clone, Debug)]
 pub struct RateLimiter {
+    /// `None`: everybody takes as much as there is.
+    limit: Arc<ArcSwapOption<Limit>>,
+}
+
+#[derive(Debug)]
+struct Limit {
     rate: Rate,
-    debts: Arc<Mutex<Debts>>,
+    debts: Mutex<Debts>,
 }
 
 #[derive(Debug, Default)]
@@ -30,10 +38,18 @@ struct Debts {
 }
 
 impl RateLimiter {
-    /// Each organization may take so much.
+    /// Each organization may take so much; `None`: any number.
     #[must_use]
-    pub fn new(rate: Rate) -> Self {
-        RateLimiter { rate, debts: Arc::default() }
+    pub fn new(rate: Option<Rate>) -> Self {
+        let limiter = RateLimiter { limit: Arc::default() };
+        limiter.set(rate);
+        limiter
+    }
+
+    /// From now on each may take so much, whatever it has taken before.
+    pub fn set(&self, rate: Option<Rate>) {
+        let limit = |rate| Arc::new(Limit { rate, debts: Mutex::default() });
+        self.limit.store(rate.map(limit));
     }
 
     /// Takes `count` for `organization`.
@@ -51,12 +67,14 @@ impl RateLimiter {
         count: u32,
         now: Instant,
     ) -> Result<(), Duration> {
+        let limit = self.limit.load();
+        let Some(limit) = limit.as_deref() else { return Ok(()) };
         // A panic under the lock leaves at worst a debt that is not noted.
-        let mut debts = self.debts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut debts = limit.debts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(paid) = debts.paid.get_mut(organization) {
-            *paid = self.rate.take(*paid, count, now)?;
+            *paid = limit.rate.take(*paid, count, now)?;
         } else {
-            let paid = self.rate.take(now, count, now)?;
+            let paid = limit.rate.take(now, count, now)?;
             debts.paid.insert(organization.clone(), paid);
             debts.sweep(now);
         }
@@ -84,7 +102,11 @@ mod tests {
     use super::*;
 
     fn limiter(per_second: u32) -> RateLimiter {
-        RateLimiter::new(Rate::per_second(NonZeroU32::new(per_second).expect("not zero")))
+        RateLimiter::new(Some(rate(per_second)))
+    }
+
+    fn rate(per_second: u32) -> Rate {
+        Rate::per_second(NonZeroU32::new(per_second).expect("not zero"))
     }
 
     #[test]
@@ -108,7 +130,21 @@ mod tests {
             assert_eq!(limiter.take_at(&name, 1, now), Ok(()));
         }
         // Ten of them owe something at a time.
-        assert!(limiter.debts.lock().expect("no panic").paid.len() <= SWEEP_MIN);
+        let limit = limiter.limit.load_full().expect("there is one");
+        assert!(limit.debts.lock().expect("no panic").paid.len() <= SWEEP_MIN);
+    }
+
+    #[test]
+    fn another_rate_counts_at_once_and_without_one_everything_is_granted() {
+        let (limiter, now) = (limiter(1), Instant::now());
+        let (clone, one) = (limiter.clone(), OrganizationId::stored("one"));
+        assert_eq!(clone.take_at(&one, 5, now), Ok(()));
+        assert!(clone.take_at(&one, 1, now).is_err());
+        limiter.set(Some(rate(2)));
+        assert_eq!(clone.take_at(&one, 10, now), Ok(()));
+        assert!(clone.take_at(&one, 1, now).is_err());
+        limiter.set(None);
+        assert_eq!(clone.take_at(&one, 1_000_000, now), Ok(()));
     }
 
     #[test]

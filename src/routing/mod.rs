@@ -8,9 +8,11 @@
 mod route;
 mod table;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 pub use self::route::{Route, Standing};
@@ -37,7 +39,9 @@ pub struct Routing {
 #[derive(Debug)]
 struct Inner {
     store: Store,
-    profiles: Arc<Profiles>,
+    profiles: ArcSwap<Profiles>,
+    /// Whether routes are to be made anew of what is stored, though it has not changed.
+    outdated: AtomicBool,
     metrics: Metrics,
     table: RwLock<Table>,
     /// When the last look at the clock that succeeded began.
@@ -59,7 +63,8 @@ impl Routing {
     ) -> Result<Routing, StoreError> {
         let inner = Inner {
             store,
-            profiles,
+            profiles: ArcSwap::new(profiles),
+            outdated: AtomicBool::new(false),
             metrics,
             table: RwLock::default(),
             looked: Mutex::new(Instant::now()),
@@ -84,7 +89,33 @@ impl Routing {
             self.read(version).await?;
         }
         self.looked(began);
+        if self.inner.outdated.swap(false, Ordering::SeqCst)
+            && let Err(error) = self.make_anew().await
+        {
+            self.inner.outdated.store(true, Ordering::SeqCst);
+            return Err(error);
+        }
         Ok(())
+    }
+
+    /// The wire profiles of this deployment.
+    #[must_use]
+    pub fn profiles(&self) -> Arc<Profiles> {
+        self.inner.profiles.load_full()
+    }
+
+    /// Goes on with these profiles. [`Routing::renew`] lets the subscriptions have them.
+    pub fn use_profiles(&self, profiles: Arc<Profiles>) {
+        self.inner.profiles.store(profiles);
+    }
+
+    /// Makes every subscription ready anew: profiles, keys or certificates are others. If the
+    /// database is away, that is done when it is back; nothing is sent before.
+    pub async fn renew(&self) {
+        self.inner.outdated.store(true, Ordering::SeqCst);
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(%error, "subscriptions go by the new settings later");
+        }
     }
 
     /// The same for who has found that the table is too old at this version; it may have
@@ -108,14 +139,36 @@ impl Routing {
     async fn read(&self, version: i64) -> Result<(), StoreError> {
         let changes = self.inner.store.routing_changes(version).await?;
         let count = changes.changed.len();
-        let profiles = &self.inner.profiles;
-        let routes = changes.changed.into_iter().map(|one| Route::new(one, profiles)).collect();
-        let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.apply(changes.version, routes);
+        let profiles = self.profiles();
+        let routes = changes.changed.into_iter().map(|one| Route::new(one, &profiles)).collect();
+        self.apply(changes.version, routes);
         self.inner.metrics.routing_reload(count);
+        Ok(())
+    }
+
+    /// Makes the routes of the table anew, at its version. What has changed since is left to
+    /// the next refresh, which knows it for a change.
+    async fn make_anew(&self) -> Result<(), StoreError> {
+        let mut stored = self.inner.store.routing_changes(0).await?.changed;
+        let profiles = self.profiles();
+        let version = {
+            let table = self.table();
+            stored.retain(|one| {
+                let known = table.route(one.subscription.key);
+                known.is_some_and(|known| known.subscription.version == one.subscription.version)
+            });
+            table.version()
+        };
+        let routes = stored.into_iter().map(|one| Route::new(one, &profiles)).collect();
+        self.apply(version, routes);
+        Ok(())
+    }
+
+    fn apply(&self, version: i64, routes: Vec<Route>) {
+        let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.apply(version, routes);
         self.inner.metrics.subscriptions(table.len());
         self.inner.metrics.endpoints_unproven(table.unproven().len());
-        Ok(())
     }
 
     /// A look at the clock that began then has succeeded.

@@ -14,7 +14,7 @@ use super::subscription::Tick;
 use super::{Store, StoreError};
 use crate::domain::audit::NewAuditEntry;
 use crate::domain::id::OrganizationId;
-use crate::keyring::{DataKey, Locked, WrappedKey};
+use crate::keyring::{DataKey, Keyring, Locked, WrappedKey};
 
 /// Tries to make a data key, each with another number.
 const TRIES: usize = 5;
@@ -256,10 +256,39 @@ impl Store {
 
     /// Refuses to go on without the key-encryption keys that data keys are wrapped by.
     pub(super) async fn check_keys(&self) -> Result<(), StoreError> {
+        self.check_needed(&self.inner.vault.keyring()).await
+    }
+
+    /// Whether the service can go on with these keys.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] when they lack one that is in use; the present primary always is,
+    /// since a data key may be made under it at any time. [`StoreError::Unavailable`]: nobody
+    /// can tell.
+    pub async fn check_keyring(&self, keyring: &Keyring) -> Result<(), StoreError> {
+        let present = self.inner.vault.keyring();
+        if let Some(primary) = present.primary()
+            && !keyring.has(primary)
+        {
+            let why = format!(
+                "the encryption key {primary} is the primary; let another be that before it goes"
+            );
+            return Err(StoreError::Setup(why));
+        }
+        self.check_needed(keyring).await
+    }
+
+    /// Goes on with these keys, which [`Store::check_keyring`] has accepted.
+    pub fn use_keyring(&self, keyring: Keyring) {
+        self.inner.vault.use_keyring(keyring);
+    }
+
+    async fn check_needed(&self, keyring: &Keyring) -> Result<(), StoreError> {
         let rows = self.read().query_all_raw(self.statement(NEEDED, vec![])).await?;
         let mut faults = Vec::new();
         for row in &rows {
-            if let Err(why) = self.inner.vault.keyring().unwrap(&read(row)?) {
+            if let Err(why) = keyring.unwrap(&read(row)?) {
                 faults.push(why.to_string());
             }
         }

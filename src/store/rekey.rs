@@ -45,7 +45,8 @@ impl Store {
     /// wrapped by; [`StoreError::Unavailable`]: start it again.
     pub async fn rekey(&self, entry: &NewAuditEntry) -> Result<Rekeyed, StoreError> {
         let none = || StoreError::Locked(Locked::Missing("primary".to_owned()));
-        let primary = self.inner.vault.keyring().primary().ok_or_else(none)?;
+        let keyring = self.inner.vault.keyring();
+        let primary = keyring.primary().ok_or_else(none)?;
         self.audit_alone(entry).await?;
         let mut rekeyed = Rekeyed { data_keys: self.rewrap_all(primary).await?, sealed: 0 };
         rekeyed.sealed += self.seal_events().await?;

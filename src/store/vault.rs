@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
@@ -64,7 +65,7 @@ impl From<Unreadable> for StoreError {
 /// The operator's keys and the data keys that were opened with them so far.
 #[derive(Debug, Default)]
 pub(super) struct Vault {
-    keyring: Keyring,
+    keyring: ArcSwap<Keyring>,
     known: RwLock<Known>,
     failures: AtomicU64,
     /// When a failure was logged last.
@@ -82,16 +83,21 @@ struct Known {
 
 impl Vault {
     pub(super) fn new(keyring: Keyring) -> Vault {
-        Vault { keyring, ..Vault::default() }
+        Vault { keyring: ArcSwap::from_pointee(keyring), ..Vault::default() }
     }
 
-    pub(super) fn keyring(&self) -> &Keyring {
-        &self.keyring
+    pub(super) fn keyring(&self) -> Keyring {
+        Keyring::clone(&self.keyring.load())
+    }
+
+    /// Goes on with other keys; data keys that were opened stay open.
+    pub(super) fn use_keyring(&self, keyring: Keyring) {
+        self.keyring.store(Arc::new(keyring));
     }
 
     /// Whether new values are sealed.
     pub(super) fn is_on(&self) -> bool {
-        self.keyring.primary().is_some()
+        self.keyring.load().primary().is_some()
     }
 
     pub(super) fn key(&self, id: i32) -> Option<Arc<DataKey>> {

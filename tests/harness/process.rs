@@ -88,6 +88,11 @@ impl Process {
         self.signal("TERM");
     }
 
+    /// SIGHUP: the request to look at its settings.
+    pub(crate) fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
     /// SIGSTOP: a frozen process.
     pub(crate) fn freeze(&self) {
         self.signal("STOP");

@@ -179,6 +179,11 @@ impl Service {
         self.process.terminate();
     }
 
+    /// SIGHUP; does not wait.
+    pub(crate) fn hang_up(&self) {
+        self.process.hang_up();
+    }
+
     /// SIGSTOP.
     pub(crate) fn freeze(&self) {
         self.process.freeze();

@@ -44,15 +44,9 @@ metadata:
     {{- with $settings.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- if or $values.profiles $settings.podAnnotations }}
+  {{- with $settings.podAnnotations }}
   annotations:
-    {{- if $values.profiles }}
-    # Profiles are read at start: pods are replaced when they change.
-    checksum/profiles: {{ toJson $values.profiles | sha256sum }}
-    {{- end }}
-    {{- with $settings.podAnnotations }}
     {{- toYaml . | nindent 4 }}
-    {{- end }}
   {{- end }}
 spec:
   serviceAccountName: {{ include "hookward.serviceAccount" $root }}

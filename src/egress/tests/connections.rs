@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::domain::attempt::Failure;
 use crate::domain::id::SubscriptionKey;
 use crate::egress::Egress;
+use crate::egress::Settings;
 
 use super::receiver::Authority;
 use super::receiver::OK;
@@ -21,6 +22,7 @@ use super::receiver::egress;
 use super::receiver::eventually;
 use super::receiver::failure;
 use super::receiver::loopback;
+use super::receiver::policy;
 use super::receiver::read_request;
 use super::receiver::request;
 
@@ -36,6 +38,25 @@ async fn requests_in_a_row_share_a_connection() {
     }
     assert_eq!(receiver.connections(), 1);
     assert_eq!(receiver.requests().len(), 20);
+}
+
+#[tokio::test]
+async fn a_room_that_becomes_another_uses_no_connection_from_before() {
+    let receiver = Receiver::answering(OK).await;
+    let (egress, target) = (egress(), receiver.target());
+    let clone = egress.clone();
+    assert_eq!(answered(&egress.send(request(&target, PLENTY)).await).0, 200);
+
+    egress.become_another(&Egress::new(Settings::new(policy(&[], &[]))).expect("a room"));
+    let sent = clone.send(request(&target, PLENTY)).await;
+    assert_eq!(failure(&sent), Failure::BlockedAddress);
+    assert!(!clone.policy().rules(None).permits(receiver.address.ip(), receiver.address.port()));
+    assert_eq!((receiver.connections(), receiver.requests().len()), (1, 1));
+
+    clone.become_another(&Egress::new(loopback()).expect("a room"));
+    let sent = egress.send(request(&target, PLENTY)).await;
+    assert!(answered(&sent).0 == 200 && !sent.reused);
+    assert_eq!(receiver.connections(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

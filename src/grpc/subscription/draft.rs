@@ -125,9 +125,10 @@ impl Draft {
             let why = "the name of a profile of this server; see ListProfiles";
             InvalidField::new("profile", "UNKNOWN_PROFILE", why).within(PARENT)
         };
-        let profile = Arc::clone(context.profiles.get(name).ok_or_else(unknown)?);
-        let rules = profile::rules(&profile, &context.profiles);
-        let addresses = context.policy.rules(Some(organization));
+        let (profiles, policy) = (context.routing.profiles(), context.egress.policy());
+        let profile = Arc::clone(profiles.get(name).ok_or_else(unknown)?);
+        let rules = profile::rules(&profile, &profiles);
+        let addresses = policy.rules(Some(organization));
         let spec = self.input.check(&rules, addresses, stored);
         let spec = spec.map_err(|invalid| invalid.within(PARENT))?;
         let wrong = profile.check_spec(&spec);

@@ -43,7 +43,8 @@ pub(super) async fn list(
     let found = store.subscriptions(organization, &filter, before, limit).await;
     let mut found = found.map_err(|error| status::store(error, Object::subscription("")))?;
     if !event_type.is_empty() {
-        found.retain(|one| matches(&context.profiles, &one.spec, event_type));
+        let profiles = context.routing.profiles();
+        found.retain(|one| matches(&profiles, &one.spec, event_type));
     }
     let message = |one: &Subscription| current_message(context, one);
     let mut subscriptions: Vec<_> = found.iter().take(page.size).map(message).collect();

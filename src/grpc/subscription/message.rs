@@ -37,7 +37,8 @@ pub(super) fn is_unproven(context: &Context, subscription: &Subscription) -> Opt
 
 /// What the endpoint must consent to, with the URL that is stored now.
 fn asks(context: &Context, subscription: &Subscription) -> Option<Fingerprint> {
-    let profile = context.profiles.get(&subscription.spec.profile)?;
+    let profiles = context.routing.profiles();
+    let profile = profiles.get(&subscription.spec.profile)?;
     Some(profile.ownership()?.fingerprint(&subscription.spec.url))
 }
 

@@ -191,7 +191,8 @@ impl SubscriptionService for Subscriptions {
     ) -> Result<Response<pb::ListProfilesResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
         access::organization(&extensions, Scope::SubscriptionsRead, &request.organization_id)?;
-        let profiles = self.0.profiles.iter().map(|one| profile::message(one)).collect();
+        let profiles = self.0.routing.profiles();
+        let profiles = profiles.iter().map(|one| profile::message(one)).collect();
         Ok(Response::new(pb::ListProfilesResponse { profiles }))
     }
 }

@@ -32,7 +32,8 @@ pub(super) async fn ping(
         let why = "the endpoint has not consented yet, and gets nothing: see ownership";
         return Err(status::precondition(object, "OWNERSHIP_UNPROVEN", why));
     }
-    let profile = context.profiles.get(&subscription.spec.profile);
+    let profiles = context.routing.profiles();
+    let profile = profiles.get(&subscription.spec.profile);
     let ping = profile.and_then(|profile| profile.ping()).ok_or_else(|| {
         status::precondition(object, "PING_UNSUPPORTED", "the subscription's profile has no ping")
     })?;

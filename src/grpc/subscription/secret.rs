@@ -33,7 +33,8 @@ pub(super) async fn rotate(
     let overlap = overlap(request.overlap)?;
     let subscription = find(context, organization, &request.subscription_id).await?;
     let object = Object::subscription(&request.subscription_id);
-    let profile = context.profiles.get(&subscription.spec.profile);
+    let profiles = context.routing.profiles();
+    let profile = profiles.get(&subscription.spec.profile);
     let rule = profile.and_then(|profile| profile.secret()).ok_or_else(|| {
         let why = "the subscription's profile cannot sign";
         status::precondition(object, "SIGNING_UNSUPPORTED", why)
@@ -79,7 +80,8 @@ pub(super) async fn list(
     request: &pb::ListSigningSecretsRequest,
 ) -> Result<pb::ListSigningSecretsResponse, Status> {
     let subscription = find(context, organization, &request.subscription_id).await?;
-    let profile = context.profiles.get(&subscription.spec.profile).map(|profile| &**profile);
+    let profiles = context.routing.profiles();
+    let profile = profiles.get(&subscription.spec.profile).map(|profile| &**profile);
     let enabled = subscription.spec.signing_enabled;
     let live = live(context, organization, &subscription).await?;
     let ids = context.store.ids();

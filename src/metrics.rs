@@ -10,6 +10,7 @@
 
 mod authentication;
 mod configuration;
+mod canary;
 mod instruments;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 pub use self::authentication::{AuthenticationRefusal, CredentialSource};
+pub use self::canary::ProbeResult;
 
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeliveryState;
@@ -167,6 +169,9 @@ struct Values {
     /// Taken up, and refused.
     configuration_reloads: [AtomicU64; 2],
     configuration_current: AtomicU64,
+    probes: [AtomicU64; ProbeResult::ALL.len()],
+    /// In seconds since 1970; 0 where nobody probes.
+    canary_success_secs: AtomicI64,
 }
 
 struct Times {
@@ -181,6 +186,7 @@ struct Times {
     commit_events: Histogram<u64>,
     settle: Histogram<f64>,
     settle_deliveries: Histogram<u64>,
+    canary: Histogram<f64>,
 }
 
 impl Metrics {

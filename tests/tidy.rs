@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 10] = [
     &["store", "egress"],
     &["routing", "permits", "lease", "credentials", "audit"],
     &["intake", "dispatcher"],
-    &["janitor"],
+    &["canary", "janitor"],
     &["grpc", "admin", "telemetry"],
     &["config"],
     &["app"],
@@ -29,7 +29,7 @@ const KEPT_TO: [(&str, &[&str]); 10] = [
     ("prost_types", &["grpc", "cli"]),
     ("hyper", &["egress", "cli"]),
     ("hyper_util", &["egress", "cli"]),
-    ("axum", &["admin"]),
+    ("axum", &["admin", "canary"]),
     ("std::env", &["config", "main"]),
     ("clap", &["config", "cli", "main"]),
     // Besides the keyring: the signatures of tokens (`domain`), and TLS.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::canary::{Canary, Receiver};
 use crate::dispatcher::{self, Dispatcher};
 use crate::domain::failure_streak::Rule;
 use crate::domain::profile::Profiles;
@@ -49,6 +51,10 @@ pub(super) struct Settings {
     pub(super) auto_disable: Option<Rule>,
     /// Whether this process sends.
     pub(super) dispatches: bool,
+    /// From one probe of the canary to the next; `None`: this process makes none.
+    pub(super) canary_interval: Option<Duration>,
+    /// Where the canary's deliveries are taken in, if they are here.
+    pub(super) canary_listener: Option<TcpListener>,
 }
 
 /// The running engine.
@@ -127,6 +133,7 @@ impl Engine {
         let stop = engine.stop_taking.clone();
         engine.taking.push(vital(batcher.run(jobs, stop)));
         engine.keep(&metrics);
+        engine.probe(settings.canary_interval, settings.canary_listener, &metrics);
         if settings.dispatches {
             let parts = dispatcher::Parts {
                 store,
@@ -182,6 +189,27 @@ impl Engine {
             vital(purge.run(stop())),
         ];
         self.keeping.extend(keeping);
+    }
+
+    /// Watches whether events are delivered. The receiver goes on until the last request has
+    /// ended.
+    fn probe(
+        &mut self,
+        interval: Option<Duration>,
+        listener: Option<TcpListener>,
+        metrics: &Metrics,
+    ) {
+        let (routing, lease) = (self.routing.clone(), self.lease.clone());
+        if let Some(listener) = listener {
+            let receiver = Receiver { routing: routing.clone(), lease: lease.clone() };
+            self.keeping.push(vital(receiver.run(listener, self.stop_keeping.clone())));
+        }
+        if let Some(interval) = interval {
+            let (store, intake) = (self.store.for_upkeep(), self.intake.clone());
+            let canary =
+                Canary { store, intake, routing, lease, metrics: metrics.clone(), interval };
+            self.taking.push(vital(canary.run(self.stop_taking.clone())));
+        }
     }
 
     fn dispatch(

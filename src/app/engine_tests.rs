@@ -41,6 +41,8 @@ async fn engine(folder: &std::path::Path) -> Engine {
         in_flight: InFlightLimits { organization: 8, replica: 8 },
         auto_disable: None,
         dispatches: true,
+        canary_interval: None,
+        canary_listener: None,
     };
     let profiles = Arc::new(Profiles::built_in());
     Engine::start(store, profiles, egress, Metrics::new(), settings).await.expect("it starts")

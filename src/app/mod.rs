@@ -7,7 +7,7 @@ mod opening;
 mod own_addresses;
 mod reload;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -38,6 +38,9 @@ const CALLS_GRACE: Duration = Duration::from_secs(5);
 /// How often receivers of one organization may be pinged in a minute: a ping tells what is
 /// behind an address that its caller has chosen.
 const PINGS_A_MINUTE: NonZeroU32 = NonZeroU32::new(10).expect("it is not zero");
+
+/// Where each process that sends takes in what the canary's probes deliver: any free port.
+const CANARY_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// How long the last refused calls may take to be written.
 const AUDIT_GRACE: Duration = Duration::from_secs(2);
@@ -101,23 +104,20 @@ impl App {
         // is taken should not cost a replica's registration.
         let takes_calls = settings.role != Role::Dispatch;
         let grpc_listener = listen_if(takes_calls.then_some(settings.grpc_listen)).await?;
-        let listeners = [address(grpc_listener.as_ref()), admin_address];
+        let canary_listener = listen_if(canary_address(&settings)).await?;
+        let canary = address(canary_listener.as_ref());
+        let engine = engine_settings(&settings, canary_listener);
+        let listeners = [address(grpc_listener.as_ref()), admin_address, canary];
         let servers = settings.database.target.server().into_iter().chain(settings.kubernetes_api);
         let (listeners, servers) = (listeners.into_iter().flatten().collect(), servers.collect());
-        let way_out =
-            WayOut { listeners, servers, idle_in_all_max: settings.egress.idle_in_all_max };
+        let idle_in_all_max = settings.egress.idle_in_all_max;
+        let way_out = WayOut { listeners, servers, idle_in_all_max, canary };
         let egress = way_out.open(settings.egress).await?;
         let calls = RateLimiter::new(settings.call_rate);
         let api_keys = if takes_calls && settings.auth.api_keys {
             Some(Credentials::load(store.clone()).await?)
         } else {
             None
-        };
-        let engine = engine::Settings {
-            intake: settings.intake.where_calls_are_taken(takes_calls),
-            in_flight: settings.in_flight,
-            auto_disable: settings.auto_disable,
-            dispatches: settings.role != Role::Api,
         };
         let (profiles, counts) = (settings.profiles, metrics.clone());
         let engine = Engine::start(store, profiles, egress.clone(), counts, engine).await?;
@@ -299,6 +299,23 @@ fn readiness(engine: &Engine, draining: &Arc<AtomicBool>) -> Readiness {
         ];
         checks.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
     })
+}
+
+fn engine_settings(settings: &Settings, canary_listener: Option<TcpListener>) -> engine::Settings {
+    let takes_calls = settings.role != Role::Dispatch;
+    engine::Settings {
+        intake: settings.intake.where_calls_are_taken(takes_calls),
+        in_flight: settings.in_flight,
+        auto_disable: settings.auto_disable,
+        dispatches: settings.role != Role::Api,
+        canary_interval: settings.canary_interval.filter(|_| takes_calls),
+        canary_listener,
+    }
+}
+
+/// Where the canary's deliveries come in: wherever one sends, unless it is off.
+fn canary_address(settings: &Settings) -> Option<SocketAddr> {
+    (settings.role != Role::Api && settings.canary_interval.is_some()).then_some(CANARY_LISTEN)
 }
 
 async fn listen_if(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {

@@ -24,6 +24,8 @@ pub(super) struct WayOut {
     pub(super) servers: Vec<(String, u16)>,
     /// Most connections that wait, which the limits of the process decide.
     pub(super) idle_in_all_max: usize,
+    /// Where the canary's receiver is, if it has one here.
+    pub(super) canary: Option<SocketAddr>,
 }
 
 /// Why the service goes on as it was.
@@ -45,6 +47,7 @@ impl WayOut {
     /// When an address of the deployment is not found, or a certificate cannot be used.
     pub(super) async fn open(&self, mut settings: egress::Settings) -> Result<Egress, StartError> {
         settings.idle_in_all_max = self.idle_in_all_max;
+        settings.canary = self.canary;
         let (listeners, servers) = (self.listeners.iter().copied(), self.servers.iter().cloned());
         let closed = own_addresses::close(&mut settings, listeners, servers);
         closed.await.map_err(StartError::OwnAddresses)?;

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 
 use crate::config::{self, DatabaseArguments, read_database};
 use crate::domain::audit::NewAuditEntry;
+use crate::domain::canary;
 use crate::domain::id::OrganizationId;
 use crate::domain::retention::{Kept, METADATA_BOUNDS, PAYLOAD_BOUNDS, Retention};
 use crate::store::Store;
@@ -125,11 +126,13 @@ fn read(set: &Set) -> anyhow::Result<Kept> {
 }
 
 /// Organization, payload, metadata: separated by tabs. `*` is everybody; a hyphen means the
-/// same as there.
+/// same as there. The canary is nobody's.
 fn lines(settings: &Retention) -> Vec<String> {
     let own = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), written);
     let everybody = format!("*\t{}\t{}", written(settings.payload), written(settings.metadata));
-    let rows = settings.own.iter().filter(|(_, kept)| **kept != Kept::default());
+    let is_shown =
+        |(name, kept): &(&OrganizationId, &Kept)| **kept != Kept::default() && !canary::owns(name);
+    let rows = settings.own.iter().filter(is_shown);
     let rows =
         rows.map(|(name, kept)| format!("{name}\t{}\t{}", own(kept.payload), own(kept.metadata)));
     [everybody].into_iter().chain(rows).collect()
@@ -154,7 +157,7 @@ mod tests {
     fn each_organization_with_times_of_its_own_has_a_line() {
         let day = Duration::from_hours(24);
         let kept = Kept { payload: Some(Duration::from_hours(36)), metadata: None };
-        let own = [("clinic", kept), ("once", Kept::default())];
+        let own = [("clinic", kept), ("once", Kept::default()), (canary::ORGANIZATION, kept)];
         let own = own.map(|(name, kept)| (OrganizationId::stored(name), kept));
         let settings = Retention { payload: 7 * day, metadata: 90 * day, own: BTreeMap::from(own) };
         assert_eq!(lines(&settings), ["*\t7d\t90d", "clinic\t36h\t-"]);

@@ -222,6 +222,15 @@ pub struct ServeArguments {
     #[arg(long, env = "HOOKWARD_AUTO_DISABLE_DELIVERIES", hide_env_values = true)]
     #[arg(value_name = "COUNT", default_value = "10")]
     pub(super) auto_disable_deliveries: String,
+    /// Time from one probe of the canary to the next, from 1s to 2m, or off.
+    ///
+    /// Each process that takes calls publishes an event of the service's own as often, and
+    /// counts whether it is delivered: docs/METRICS.md, hookward_canary_probes_total. Of no
+    /// use unless somebody watches that. Give every replica the same: those that send take
+    /// in what is delivered, unless it is off.
+    #[arg(long, env = "HOOKWARD_CANARY_INTERVAL", hide_env_values = true)]
+    #[arg(value_name = "TIME|off", default_value = "off")]
+    pub(super) canary_interval: String,
     /// Longest that requests under way may hold up the end after SIGTERM, from 0s to 10m.
     ///
     /// Too low: what was cut off is sent again by another replica, or after the next

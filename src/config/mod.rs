@@ -57,7 +57,8 @@ const KUBERNETES_PORT: u16 = 443;
 const QUEUE_BYTES_MAX: u64 = 4_000_000_000;
 /// The most deliveries that an organization's limit can let it have open.
 const OPEN_DELIVERIES_MAX: u32 = 1_000_000_000;
-
+/// How often the canary may be asked to probe: an alert waits for a few minutes without a success.
+const CANARY_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(2);
 /// Longest that a receiver may fail before it is switched off, where it is.
 const AUTO_DISABLE_MAX: Duration = Duration::from_hours(24 * 366);
 
@@ -105,6 +106,8 @@ pub struct Settings {
     pub in_flight: InFlightLimits,
     /// When a receiver that keeps failing is switched off; `None`: never.
     pub auto_disable: Option<Rule>,
+    /// Time from one probe of the canary to the next; `None`: there is none.
+    pub canary_interval: Option<Duration>,
     /// Longest that requests under way may hold up the end.
     pub grace: Duration,
     /// What is logged and exported.
@@ -183,6 +186,8 @@ impl Settings {
         let call_rate = faults.note("max-call-rate-organization", call_rate);
         let in_flight = read_in_flight(arguments, faults);
         let auto_disable = read_auto_disable(arguments, faults);
+        let canary = canary_interval(&arguments.canary_interval);
+        let canary_interval = faults.note("canary-interval", canary);
         let (shortest, longest) = (Duration::ZERO, Duration::from_mins(10));
         let grace = value::duration(&arguments.shutdown_grace, shortest, longest);
         let grace = faults.note("shutdown-grace", grace);
@@ -209,6 +214,7 @@ impl Settings {
                 call_rate: call_rate?,
                 in_flight: in_flight?,
                 auto_disable,
+                canary_interval: canary_interval?,
                 grace: grace?,
                 telemetry: telemetry?,
             })
@@ -453,6 +459,15 @@ fn read_telemetry(arguments: &LogArguments, faults: &mut Faults) -> Option<telem
         otlp_endpoint: otlp_endpoint?,
         sampling: sampling?,
     })
+}
+
+/// `None`: never.
+fn canary_interval(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let interval = value::duration(text, *CANARY_INTERVAL.start(), *CANARY_INTERVAL.end());
+    interval.map(Some).map_err(|why| format!("{why}, or off"))
 }
 
 fn role(text: &str) -> Result<Role, &'static str> {

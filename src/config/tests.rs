@@ -39,6 +39,7 @@ fn the_defaults_are_those_documented() {
     assert_eq!((settings.intake.rate, settings.call_rate), (rate(1000), rate(50)));
     assert_eq!((settings.in_flight.replica, settings.in_flight.organization), (512, 128));
     assert_eq!(settings.auto_disable, Some(Rule::default()));
+    assert_eq!(settings.canary_interval, None);
     assert_eq!(settings.grace, Duration::from_secs(20));
     assert_eq!(settings.telemetry.otlp_endpoint, None);
 }
@@ -76,6 +77,7 @@ fn every_fault_is_reported_at_once() {
         "--max-in-flight-organization=-1",
         "--auto-disable-after=5",
         "--auto-disable-deliveries=0",
+        "--canary-interval=3m",
         "--shutdown-grace=20",
         "--log-format=xml",
         "--log=loud",
@@ -127,6 +129,18 @@ fn lists_are_repeated_or_separated_and_commas_belong_to_ports() {
     assert!(egress.policy.deny.is_empty());
     let servers: Vec<String> = egress.nameservers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::1]:5353"]);
+}
+
+#[test]
+fn the_canary_is_off_unless_it_is_told_how_often() {
+    let interval = |flags: &[&str]| read(flags).expect("it is right").canary_interval;
+    assert_eq!(interval(&[]), None);
+    assert_eq!(interval(&["--canary-interval=off"]), None);
+    assert_eq!(interval(&["--canary-interval=2m"]), Some(Duration::from_mins(2)));
+    for wrong in ["0s", "999ms", "121s", "30"] {
+        let refused = faults(&[&format!("--canary-interval={wrong}")]);
+        assert!(refused[0].ends_with(", or off"), "{refused:?}");
+    }
 }
 
 #[test]

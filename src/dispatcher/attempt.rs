@@ -14,6 +14,7 @@ use super::gone;
 use super::queue::Turn;
 use super::settler::Settled;
 use crate::domain::attempt::{Attempt, AttemptResult, Fault, Outcome};
+use crate::domain::canary;
 use crate::domain::delivery::DeadReason;
 use crate::domain::failure_streak::{self as streak, Mark};
 use crate::domain::profile::Profile;
@@ -90,7 +91,8 @@ pub(super) async fn attempt(parts: &Parts, turn: Turn, stopping: &AtomicBool) ->
         let next = next(follow(parts, &route, &claim, number, &outcome, false));
         Made { attempt: Some(attempt), next, sign: Sign::Nothing, mark: Mark::Nothing }
     });
-    let Made { attempt, next, sign, mark } = made;
+    let is_canary = canary::owns(&claim.event.summary.organization);
+    let Made { attempt, next, sign, mark } = if is_canary { made.of_canary() } else { made };
     circuit::heed(parts, endpoint, pass.record(sign));
     let Some(mut attempt) = attempt else {
         parts.metrics.not_asked();
@@ -98,7 +100,9 @@ pub(super) async fn attempt(parts: &Parts, turn: Turn, stopping: &AtomicBool) ->
     };
     attempt.duration = began.elapsed();
     attempt.trace_id = trace::record_attempt(&span, &claim.event.summary, &attempt);
-    report(parts, &claim, waited, &attempt, next);
+    if !is_canary {
+        report(parts, &claim, waited, &attempt, next);
+    }
     Some(Settled::tried(&claim, attempt, next, mark, endpoint.version))
 }
 
@@ -111,6 +115,14 @@ struct Made {
     sign: Sign,
     /// What it adds to the endpoint's failures.
     mark: Mark,
+}
+
+impl Made {
+    /// No circuit opens for the canary and nothing switches it off: it is to fail for as
+    /// long as something is wrong, and its publisher tells.
+    fn of_canary(self) -> Made {
+        Made { sign: Sign::Nothing, mark: Mark::Nothing, ..self }
+    }
 }
 
 async fn make(parts: &Parts, route: &Route, claim: &Claim, number: u32, now: Timestamp) -> Made {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Parts;
 use super::failure_streaks::View;
 use crate::domain::attempt::Attempt;
+use crate::domain::canary;
 use crate::domain::delivery::DeliveryState;
 use crate::domain::failure_streak::Mark;
 use crate::domain::id::{DeliveryKey, EventKey, OrganizationId};
@@ -200,6 +201,9 @@ fn done(parts: &Parts, fence: Fence, batch: &[Settlement]) {
     let mut put_back = false;
     for one in batch {
         match one.next {
+            // Its publisher counts the probe.
+            Next::Succeeded | Next::Dead(_) | Next::Cancelled
+                if canary::owns(&one.organization) => {}
             Next::Succeeded => parts.metrics.delivery_ended(DeliveryState::Succeeded),
             Next::Dead(_) => parts.metrics.delivery_ended(DeliveryState::Dead),
             Next::Cancelled => parts.metrics.delivery_ended(DeliveryState::Cancelled),

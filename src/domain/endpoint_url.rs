@@ -317,9 +317,10 @@ fn canonical(
     Ok(EndpointUrl { canonical, scheme, host, port, authority_at, path_at })
 }
 
-/// Names that mean this machine, this network, this cluster, or the metadata of a cloud.
+/// Names that mean this machine, this network, this cluster, the metadata of a cloud, or
+/// nothing.
 fn is_forbidden(name: &str) -> bool {
-    const SUFFIXES: [&str; 8] = [
+    const SUFFIXES: [&str; 9] = [
         ".localhost",
         ".localdomain",
         ".local",
@@ -328,6 +329,8 @@ fn is_forbidden(name: &str) -> bool {
         ".home.arpa",
         ".svc",
         ".cluster.local",
+        // Of nobody (RFC 6761, section 6.4), but for the one of the canary.
+        ".invalid",
     ];
     // Those of clouds that have no forbidden suffix: Google, Tencent, Equinix.
     const NAMES: [&str; 5] = [

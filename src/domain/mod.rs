@@ -6,6 +6,7 @@ pub mod api_key;
 pub mod attempt;
 pub mod attributes;
 pub mod audit;
+pub mod canary;
 pub mod catalog;
 pub mod delivery;
 pub mod endpoint_url;

@@ -71,13 +71,7 @@ pub(super) async fn open(
     target: &Arc<Target>,
     course: &mut Course,
 ) -> Result<Connection, Trouble> {
-    let addresses = judged_addresses(room, target, &mut course.timing).await?;
-    let begun = Instant::now();
-    let (stream, peer) = match &room.proxy {
-        None => connect(&addresses).await?,
-        Some(proxy) => proxy.tunnel(&addresses, course).await?,
-    };
-    course.timing.connect = Some(begun.elapsed());
+    let (stream, peer) = reach(room, target, course).await?;
     let lookout = Lookout::default();
     let wire = Wire::new(stream, lookout.clone());
     let (sender, driver) = match target.scheme {
@@ -96,6 +90,39 @@ pub(super) async fn open(
         }
     };
     Ok(Connection { sender, target: target.clone(), peer, born: Instant::now(), lookout, driver })
+}
+
+/// The way to `target`.
+async fn reach(
+    room: &Room,
+    target: &Target,
+    course: &mut Course,
+) -> Result<(TcpStream, SocketAddr), Trouble> {
+    if target.is_canary() {
+        return reach_canary(room, course).await;
+    }
+    let addresses = judged_addresses(room, target, &mut course.timing).await?;
+    let begun = Instant::now();
+    let reached = match &room.proxy {
+        None => connect(&addresses).await?,
+        Some(proxy) => proxy.tunnel(&addresses, course).await?,
+    };
+    course.timing.connect = Some(begun.elapsed());
+    Ok(reached)
+}
+
+/// This process's own receiver: no name server is asked for it, no policy need open it, and
+/// no proxy leads to it.
+async fn reach_canary(
+    room: &Room,
+    course: &mut Course,
+) -> Result<(TcpStream, SocketAddr), Trouble> {
+    let detail = "This process has no receiver for the canary.";
+    let receiver = room.canary.ok_or_else(|| Trouble::ours(Failure::Connect, detail))?;
+    let begun = Instant::now();
+    let reached = connect(&[receiver]).await?;
+    course.timing.connect = Some(begun.elapsed());
+    Ok(reached)
 }
 
 /// Every address of the host, all of them allowed. One forbidden address among many

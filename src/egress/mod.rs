@@ -79,6 +79,8 @@ pub struct Settings {
     pub nameservers: Vec<SocketAddr>,
     /// Host and port of a proxy through which receivers are reached.
     pub proxy: Option<(String, u16)>,
+    /// Where this process takes in what the canary's probes deliver; `None`: nowhere.
+    pub canary: Option<SocketAddr>,
     /// PEM texts of certificate authorities that are trusted besides the public ones.
     pub ca_files_pem: Vec<Vec<u8>>,
     /// Longest a connection waits for its next request, [`IDLE_MAX`] by default.
@@ -98,6 +100,7 @@ impl Settings {
             mixed_answers: MixedAnswers::default(),
             nameservers: Vec::new(),
             proxy: None,
+            canary: None,
             ca_files_pem: Vec::new(),
             idle_max: IDLE_MAX,
             life_max: LIFE_MAX,
@@ -177,6 +180,7 @@ impl Egress {
             mixed_answers: settings.mixed_answers,
             resolver: resolver::Resolver::new(&settings.nameservers)?,
             proxy: settings.proxy.map(|(host, port)| proxy::Proxy::new(host, port)),
+            canary: settings.canary,
             tls: tls::Tls::new(&settings.ca_files_pem)?,
             pool: pool::Pool::new(settings.idle_max, settings.life_max, settings.idle_in_all_max),
         };
@@ -218,6 +222,7 @@ struct Room {
     mixed_answers: MixedAnswers,
     resolver: resolver::Resolver,
     proxy: Option<proxy::Proxy>,
+    canary: Option<SocketAddr>,
     tls: tls::Tls,
     pool: Arc<pool::Pool>,
 }

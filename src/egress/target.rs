@@ -8,6 +8,7 @@ use http::Uri;
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
+use crate::domain::canary;
 use crate::domain::endpoint_url::EndpointUrl;
 use crate::domain::endpoint_url::Host;
 use crate::domain::endpoint_url::Scheme;
@@ -93,6 +94,13 @@ impl Target {
         }
         let parts = tls.parts().map_err(|_| InvalidTarget)?;
         Ok(Target { tls: Some(OwnTls { parts, connector: OnceLock::new() }), ..self })
+    }
+
+    /// Whether it is the canary's receiver, which each process has for itself. Nobody else
+    /// is of that organization, whatever host he names.
+    pub(super) fn is_canary(&self) -> bool {
+        let of_canary = self.organization.as_ref().is_some_and(canary::owns);
+        of_canary && self.host == Host::Name(canary::HOST.to_owned())
     }
 
     /// Whether a connection to `other` reaches the same receiver, under the same

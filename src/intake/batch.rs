@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{DELIVERIES_MAX, Job, PublishError, PublishedEvent};
+use crate::domain::canary;
 use crate::domain::event::{Event, EventSummary, NewEvent};
 use crate::domain::id::{DeliveryKey, EventKey, IdCodec, OrganizationId, SubscriptionKey};
 use crate::domain::timestamp::Timestamp;
@@ -263,6 +264,12 @@ impl Matched {
         let event = Arc::new(complete(event, key, now, ids));
         self.rows.push(NewEventRow { event, content_hash, targets, parked });
         count
+    }
+
+    /// Events that somebody has published: the canary's are not counted as such.
+    pub(super) fn published(&self) -> u64 {
+        let others = |row: &&NewEventRow| !canary::owns(&row.event.summary.organization);
+        self.rows.iter().filter(others).count() as u64
     }
 
     /// Whether any delivery waits in `due`.

@@ -314,7 +314,7 @@ impl Batcher {
     }
 
     fn hand_over(&self, batch: Batch, matched: &Matched, keys: &[EventKey], fence: Fence) {
-        self.metrics.events_accepted(keys.len() as u64);
+        self.metrics.events_accepted(matched.published());
         self.lease.ledger().committed(fence, keys, matched.claimed());
         let claims = matched.claims(fence);
         if !claims.is_empty() {

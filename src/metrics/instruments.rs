@@ -8,8 +8,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
 use super::{
-    AuthenticationRefusal, CircuitChange, CredentialSource, Disabled, ENDS, Refusal, STAGES, Times,
-    Values, configuration,
+    AuthenticationRefusal, CircuitChange, CredentialSource, Disabled, ENDS, ProbeResult, Refusal,
+    STAGES, Times, Values, configuration,
 };
 use crate::domain::attempt::AttemptResult;
 use crate::domain::operational_event::OperationalType;
@@ -80,6 +80,11 @@ impl Times {
                 "hookward_settle_deliveries",
                 "Deliveries settled by one write",
             ),
+            canary: seconds(
+                "hookward_canary_seconds",
+                "Time from publish to delivered of the canary's probes",
+                &SECONDS,
+            ),
         }
     }
 }
@@ -94,6 +99,7 @@ pub(super) fn observe(meter: &Meter, values: &Arc<Values>) {
     observe_purges(meter, values);
     observe_audit(meter, values);
     observe_authentication(meter, values);
+    observe_canary(meter, values);
     observe_levels(meter, values);
     observe_process(meter, values);
     configuration::observe(meter, values);
@@ -302,6 +308,31 @@ fn observe_authentication(meter: &Meter, values: &Arc<Values>) {
         .with_description("When the certificate of the gRPC port ends, in seconds since 1970")
         .with_callback(move |observer| {
             let secs = shared.tls_certificate_expiry_secs.load(Ordering::Relaxed);
+            if secs != 0 {
+                observer.observe(secs, &[]);
+            }
+        })
+        .build();
+}
+
+fn observe_canary(meter: &Meter, values: &Arc<Values>) {
+    let shared = Arc::clone(values);
+    let labels = ProbeResult::ALL.map(|result| [label("result", result.label())]);
+    meter
+        .u64_observable_counter("hookward_canary_probes_total")
+        .with_description("Probes of the canary, by how they ended")
+        .with_callback(move |observer| {
+            for (value, labels) in shared.probes.iter().zip(&labels) {
+                observer.observe(value.load(Ordering::Relaxed), labels);
+            }
+        })
+        .build();
+    let shared = Arc::clone(values);
+    meter
+        .i64_observable_gauge("hookward_canary_last_success_timestamp_seconds")
+        .with_description("When a probe was delivered last, in seconds since 1970")
+        .with_callback(move |observer| {
+            let secs = shared.canary_success_secs.load(Ordering::Relaxed);
             if secs != 0 {
                 observer.observe(secs, &[]);
             }

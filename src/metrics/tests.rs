@@ -66,6 +66,10 @@ fn busy() -> Metrics {
     metrics.configuration_reload(false);
     metrics.configuration_reload(false);
     metrics.configuration_current(false);
+    metrics.probes_begin(Timestamp(1_785_542_000_000_000));
+    metrics.probe(ProbeResult::Delivered, Timestamp(1_785_542_030_000_000), Duration::from_secs(2));
+    metrics.probe(ProbeResult::Late, Timestamp(1_785_542_090_000_000), Duration::from_secs(30));
+    metrics.probe(ProbeResult::Late, Timestamp(1_785_542_150_000_000), Duration::from_secs(30));
     metrics
 }
 
@@ -149,6 +153,22 @@ fn the_page_says_what_was_counted() {
     }
 }
 
+#[test]
+fn the_page_says_how_probes_ended() {
+    let page = busy().render();
+    for (series, expected) in [
+        ("hookward_canary_probes_total{result=\"delivered\"}", 1.0),
+        ("hookward_canary_probes_total{result=\"late\"}", 2.0),
+        ("hookward_canary_probes_total{result=\"refused\"}", 0.0),
+        ("hookward_canary_probes_total{result=\"failed\"}", 0.0),
+        ("hookward_canary_seconds_count", 1.0),
+        ("hookward_canary_seconds_sum", 2.0),
+        ("hookward_canary_last_success_timestamp_seconds", 1_785_542_030.0),
+    ] {
+        assert_eq!(value(&page, series), Some(expected), "{series} on\n{page}");
+    }
+}
+
 /// A rate over a counter that appears only with its first count misses that count.
 #[test]
 fn counters_are_on_the_page_before_they_count() {
@@ -169,6 +189,21 @@ fn where_there_is_no_certificate_none_ends() {
     assert_eq!(value(&metrics.render(), series), Some(7.0));
     metrics.tls_certificate_expiry(None);
     assert_eq!(value(&metrics.render(), series), None);
+}
+
+/// An alert on a success that is long ago must not tell of a canary that is off.
+#[test]
+fn where_nobody_probes_there_is_no_last_success() {
+    let metrics = Metrics::new();
+    let series = "hookward_canary_last_success_timestamp_seconds";
+    assert_eq!(value(&metrics.render(), series), None);
+    metrics.probes_begin(Timestamp(7_000_000));
+    assert_eq!(value(&metrics.render(), series), Some(7.0), "the start counts as one");
+    for result in [ProbeResult::Late, ProbeResult::Refused, ProbeResult::Failed] {
+        metrics.probe(result, Timestamp(8_000_000), Duration::from_secs(1));
+        assert_eq!(value(&metrics.render(), series), Some(7.0), "{result:?}");
+    }
+    assert_eq!(value(&metrics.render(), "hookward_canary_seconds_count"), None, "none was");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod audit;
 mod audit_chain;
 mod backlog;
 mod backup;
+mod canary;
 mod claim;
 mod commit;
 mod data_key;

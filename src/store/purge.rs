@@ -179,7 +179,7 @@ impl Store {
 
     /// Purges events and cancels what is open of them. Tells how many were not purged yet;
     /// `None` when none of them is there.
-    async fn purge_now(
+    pub(super) async fn purge_now(
         &self,
         transaction: &Transaction,
         organization: &OrganizationId,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 
 use super::engine::column;
+use super::link::Transaction;
 use super::{Store, StoreError};
 use crate::domain::audit::NewAuditEntry;
 use crate::domain::id::OrganizationId;
@@ -60,10 +61,23 @@ impl Store {
     async fn change_retention(
         &self,
         organization: Option<&OrganizationId>,
-        [payload, metadata]: [Option<i64>; 2],
+        seconds: [Option<i64>; 2],
         entry: &NewAuditEntry,
     ) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
+        self.write_retention(&transaction, organization, seconds).await?;
+        self.audit(&transaction, entry).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// In whole seconds; 0 is as everybody's, and `None` as it is.
+    pub(super) async fn write_retention(
+        &self,
+        transaction: &Transaction,
+        organization: Option<&OrganizationId>,
+        [payload, metadata]: [Option<i64>; 2],
+    ) -> Result<(), StoreError> {
         if let Some(organization) = organization {
             // Begins where the cursors of all are: these have passed its older events, and
             // leave its others alone from here on.
@@ -85,8 +99,6 @@ impl Store {
                 transaction.execute_raw(self.statement(&sql, values)).await?;
             }
         }
-        self.audit(&transaction, entry).await?;
-        transaction.commit().await?;
         Ok(())
     }
 

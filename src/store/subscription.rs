@@ -155,6 +155,22 @@ impl Store {
         if SUBSCRIPTIONS_MAX <= held {
             return Err(StoreError::TooMany);
         }
+        let created = self.insert(&transaction, new, tick).await?;
+        let response = respond(&created);
+        let secret = created.secret.as_ref();
+        self.remember(&transaction, &organization, request, response, secret).await?;
+        self.audit(&transaction, entry).await?;
+        transaction.commit().await?;
+        Ok(Answer::Now(created))
+    }
+
+    /// Inserts a subscription, with its certificates and its first secret.
+    pub(super) async fn insert(
+        &self,
+        transaction: &Transaction,
+        new: NewSubscription,
+        tick: Tick,
+    ) -> Result<Created, StoreError> {
         let subscription = Subscription {
             key: new.key,
             organization: new.organization,
@@ -166,25 +182,20 @@ impl Store {
             update_time: tick.now,
             headers_lost: false,
         };
-        let sealing = self.sealing_key_within(&transaction, &organization).await?;
+        let organization = &subscription.organization;
+        let sealing = self.sealing_key_within(transaction, organization).await?;
         let sealing = sealing.as_ref();
         let model = row::subscription_model(&subscription, sealing).into_active_model();
-        subscription::Entity::insert(model).exec_without_returning(&transaction).await?;
-        let place = (&organization, subscription.key);
-        self.add_tls(&transaction, place, &subscription.spec.tls, sealing).await?;
+        subscription::Entity::insert(model).exec_without_returning(transaction).await?;
+        let place = (organization, subscription.key);
+        self.add_tls(transaction, place, &subscription.spec.tls, sealing).await?;
         let secret = match new.secret {
             Some(secret) => {
-                Some(self.add_secret(&transaction, place, secret, tick.now, sealing).await?)
+                Some(self.add_secret(transaction, place, secret, tick.now, sealing).await?)
             }
             None => None,
         };
-        let created = Created { subscription, secret };
-        let response = respond(&created);
-        let secret = created.secret.as_ref();
-        self.remember(&transaction, &organization, request, response, secret).await?;
-        self.audit(&transaction, entry).await?;
-        transaction.commit().await?;
-        Ok(Answer::Now(created))
+        Ok(Created { subscription, secret })
     }
 
     /// One subscription.
@@ -348,7 +359,7 @@ impl Store {
     }
 
     /// Writes what a subscription is to be; what nobody may change stays as it is.
-    async fn write_change(
+    pub(super) async fn write_change(
         &self,
         transaction: &Transaction,
         current: Subscription,

@@ -14,6 +14,7 @@ mod auto_disable;
 mod backlog_quota;
 mod backup;
 mod bytes_are_bytes;
+mod canary;
 mod catalogue;
 mod certificates;
 mod circuit_breaker;

@@ -137,6 +137,7 @@ fn bad_schemes_hosts_ports_and_addresses_are_refused_with_the_reason() {
         ("https://127.0.0.1/", "URL_BLOCKED_ADDRESS"),
         ("https://127.0.0.1:9000/", "URL_BLOCKED_ADDRESS"),
         ("https://169.254.169.254/latest/meta-data/", "URL_BLOCKED_ADDRESS"),
+        ("https://canary.hookward.invalid/", "URL_BLOCKED_ADDRESS"),
         ("https://[::1]/", "URL_BLOCKED_ADDRESS"),
         ("https://[::ffff:127.0.0.1]/", "URL_BLOCKED_ADDRESS"),
         ("https://[64:ff9b::a9fe:a9fe]/", "URL_BLOCKED_ADDRESS"),

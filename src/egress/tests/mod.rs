@@ -2,6 +2,7 @@
 
 mod addresses;
 mod answers;
+mod canary;
 mod certificates;
 mod connections;
 mod hostile;

@@ -4,6 +4,7 @@
 mod api_keys;
 mod audit;
 mod backlogs;
+mod canary;
 mod claims;
 mod commits;
 mod deliveries;

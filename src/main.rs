@@ -3,12 +3,27 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// Longest that what nobody waits for any more may hold up the end, such as a question to a name
+/// server that does not answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
     hookward::telemetry::hide_panic_messages();
-    hookward::cli::run().await
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("hookward: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(hookward::cli::run());
+    runtime.shutdown_timeout(LINGER);
+    code
 }

@@ -1,17 +1,20 @@
 //! What is counted and timed, and the page that shows it.
 //!
-//! Every metric is made by OpenTelemetry and read by its Prometheus exporter. Counts
-//! and levels are plain atomics that are read only when the page is asked for, so that
-//! counting costs the hot path a few nanoseconds; times and sizes are histograms.
+//! Every metric is made by OpenTelemetry and read by its Prometheus exporter, also where
+//! metrics are pushed to a collector as well. Counts and levels are plain atomics that are
+//! read only when somebody looks, so that counting costs the hot path a few nanoseconds;
+//! times and sizes are histograms.
 //!
 //! Labels are closed sets, never ids or text of callers: no organization can grow the
 //! page or be recognised on it. Names are written out here as they appear, so that a
 //! search for one finds its source; `docs/METRICS.md` lists them and a test compares.
 
 mod authentication;
-mod configuration;
 mod canary;
+mod configuration;
 mod instruments;
+mod reader;
+mod readiness;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +23,16 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, MeterProvider};
+use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::reader::MetricReader;
 use prometheus::{Registry, TextEncoder};
 
 pub use self::authentication::{AuthenticationRefusal, CredentialSource};
 pub use self::canary::ProbeResult;
+use self::reader::Reader;
+use self::readiness::Readiness;
 
 use crate::domain::attempt::AttemptResult;
 use crate::domain::delivery::DeliveryState;
@@ -123,11 +131,12 @@ struct Inner {
     values: Arc<Values>,
     times: Times,
     registry: Registry,
+    reader: Reader,
     /// Holds the instruments; nothing is counted after it is dropped.
     _provider: SdkMeterProvider,
 }
 
-/// What is read when the page is asked for.
+/// What is read at each look.
 #[derive(Debug, Default)]
 struct Values {
     events_accepted: AtomicU64,
@@ -147,7 +156,7 @@ struct Values {
     audit_write_failures: AtomicU64,
     routing_reloads: AtomicU64,
     routing_changes: AtomicU64,
-    ready: AtomicU64,
+    ready: Readiness,
     clock_skew_micros: AtomicI64,
     decrypt_failures: AtomicU64,
     queued: AtomicU64,
@@ -190,30 +199,26 @@ struct Times {
 }
 
 impl Metrics {
-    /// All at zero.
-    ///
-    /// # Panics
-    ///
-    /// Never: the registry is new, so that no name in it can be taken.
+    /// All at zero, of nobody in particular.
     #[must_use]
     pub fn new() -> Self {
+        Metrics::of(Resource::builder_empty().build())
+    }
+
+    /// All at zero. The page does not say whose they are; where they are pushed this is said.
+    #[must_use]
+    pub fn of(process: Resource) -> Self {
         let registry = Registry::new();
-        let reader = opentelemetry_prometheus::exporter()
-            .with_registry(registry.clone())
-            .without_units()
-            .without_counter_suffixes()
-            .without_target_info()
-            .scope_info_enabled(false)
-            .build()
-            .expect("the registry is empty");
-        let provider = SdkMeterProvider::builder().with_reader(reader).build();
+        let reader = Reader::of(&registry);
+        let provider = SdkMeterProvider::builder().with_resource(process);
+        let provider = provider.with_reader(reader.clone()).build();
         let meter = provider.meter("hookward");
         // What a process starts with is what is there.
         let current = AtomicU64::new(1);
         let values = Arc::new(Values { configuration_current: current, ..Values::default() });
         instruments::observe(&meter, &values);
         let times = Times::new(&meter);
-        Metrics { inner: Arc::new(Inner { values, times, registry, _provider: provider }) }
+        Metrics { inner: Arc::new(Inner { values, times, registry, reader, _provider: provider }) }
     }
 
     /// The page, in Prometheus' text format 0.0.4.
@@ -225,6 +230,16 @@ impl Metrics {
             tracing::warn!(%error, "the metrics page is incomplete");
         }
         page
+    }
+
+    /// What the page would say now, as OpenTelemetry has it.
+    #[must_use]
+    pub fn collect(&self) -> ResourceMetrics {
+        let mut collected = ResourceMetrics::default();
+        if let Err(error) = self.inner.reader.collect(&mut collected) {
+            tracing::warn!(%error, "the metrics are incomplete");
+        }
+        collected
     }
 
     /// Events committed.
@@ -357,9 +372,10 @@ impl Metrics {
         add(&self.values().ownership_checks[result as usize], 1);
     }
 
-    /// Whether calls can be served, at the time of a look at the page.
-    pub fn ready(&self, ready: bool) {
-        set(&self.values().ready, u64::from(ready));
+    /// From now on `ask` says at each look whether calls can be served; before, they cannot.
+    /// It must not block. The first that is named stays.
+    pub fn ready_when(&self, ask: impl Fn() -> bool + Send + Sync + 'static) {
+        self.values().ready.ask(ask);
     }
 
     /// Endpoints that must consent before they get anything, and have not.

@@ -2,18 +2,21 @@
 //!
 //! Logs go to stderr. Traces go to an OpenTelemetry collector, and only when an endpoint
 //! is set: otherwise there is no layer for them, and the spans of [`crate::trace`] are
-//! disabled call sites. Name and attributes of the service are taken from the standard
-//! variables `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
+//! disabled call sites. Metrics go there as well where that is asked for. Name and
+//! attributes of the service are taken from the standard variables `OTEL_SERVICE_NAME` and
+//! `OTEL_RESOURCE_ATTRIBUTES`.
 //!
 //! What libraries log may hold what their peers sent, so that a plain level speaks of
 //! Hookward's own lines only, and libraries stay at `warn`.
+
+mod otlp;
+mod push;
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::level_filters::LevelFilter;
@@ -22,9 +25,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+pub use self::otlp::{Collector, Protocol};
+use self::push::Push;
+
+use crate::metrics::Metrics;
 use crate::trace::{Sampling, TARGET};
 
-/// Longest that the last spans may take to leave.
+/// Longest that the last spans and metrics may take to leave.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// How a line of the log looks.
@@ -44,18 +51,20 @@ pub struct Settings {
     pub format: LogFormat,
     /// What is logged; [`check_filter`] accepts it.
     pub filter: String,
-    /// `http://` URL of an OpenTelemetry collector that speaks OTLP over gRPC.
-    pub otlp_endpoint: Option<String>,
+    /// Where traces go, and metrics if it says so; `None`: nowhere.
+    pub collector: Option<Collector>,
     /// Which traces are made.
     pub sampling: Sampling,
 }
 
-/// Logs and traces, set up.
+/// Logs, traces and metrics, set up.
 #[derive(Debug)]
-#[must_use = "the last spans are lost unless it is flushed"]
+#[must_use = "the last spans and metrics are lost unless it is flushed"]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
     filter: reload::Handle<EnvFilter, Registry>,
+    metrics: Metrics,
+    push: Option<Push>,
 }
 
 /// Why logs and traces cannot be set up.
@@ -68,7 +77,7 @@ pub enum TelemetryError {
     #[error("the log filter cannot be changed: {0}")]
     Fixed(#[from] reload::Error),
     /// The exporter refused its settings.
-    #[error("traces cannot be exported: {0}")]
+    #[error("traces and metrics cannot be exported: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
     /// The process has its logs already.
     #[error("logs are set up twice")]
@@ -99,24 +108,28 @@ pub fn check_filter(text: &str) -> Result<(), String> {
 }
 
 impl Telemetry {
-    /// Sends the process's logs and traces where `settings` say. Call it once, in the
-    /// runtime.
+    /// Sends the process's logs, traces and metrics where `settings` say. Call it once, in
+    /// the runtime.
     ///
     /// # Errors
     ///
-    /// See [`TelemetryError`]. A collector that is away is none: spans are dropped.
+    /// See [`TelemetryError`]. A collector that is away is none: spans are dropped, and
+    /// metrics are pushed anew.
     pub fn start(settings: &Settings) -> Result<Telemetry, TelemetryError> {
         let filter = filter(&settings.filter).map_err(TelemetryError::Filter)?;
         let (filter, handle) = reload::Layer::new(filter);
         let mut layers = vec![log_layer(settings.format).with_filter(filter).boxed()];
-        let endpoint = settings.otlp_endpoint.as_deref();
-        let provider = endpoint.map(|endpoint| exporting(endpoint, settings.sampling));
+        let (resource, collector) = (resource(), settings.collector.as_ref());
+        let traced = collector.filter(|_| !settings.sampling.is_never());
+        let provider = traced.map(|to| exporting(to, settings.sampling, resource.clone()));
         let provider = provider.transpose()?;
+        let metrics = Metrics::of(resource);
         if let Some(provider) = &provider {
             layers.push(span_layer(provider));
         }
         tracing_subscriber::registry().with(layers).try_init()?;
-        Ok(Telemetry { provider, filter: handle })
+        let push = collector.map(|collector| pushing(collector, &metrics)).transpose()?.flatten();
+        Ok(Telemetry { provider, filter: handle, metrics, push })
     }
 
     /// From now on logs what `text` says.
@@ -129,15 +142,32 @@ impl Telemetry {
         Ok(self.filter.reload(filter)?)
     }
 
+    /// What is shown and, where that is asked for, pushed.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     /// Sends what has not left yet; takes at most some seconds.
     pub async fn flush(self) {
-        let Some(provider) = self.provider else { return };
-        // It blocks, and the exporter needs the runtime meanwhile.
-        let flushed =
-            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_MAX)).await;
-        if !matches!(flushed, Ok(Ok(()))) {
-            tracing::warn!("the last traces were not delivered");
-        }
+        tokio::join!(flush_traces(self.provider), flush_metrics(self.push));
+    }
+}
+
+async fn flush_traces(provider: Option<SdkTracerProvider>) {
+    let Some(provider) = provider else { return };
+    // It blocks, and the exporter needs the runtime meanwhile.
+    let flushed =
+        tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_MAX)).await;
+    if !matches!(flushed, Ok(Ok(()))) {
+        tracing::warn!("the last traces were not delivered");
+    }
+}
+
+async fn flush_metrics(push: Option<Push>) {
+    let Some(push) = push else { return };
+    if !matches!(tokio::time::timeout(FLUSH_MAX, push.finish()).await, Ok(true)) {
+        tracing::warn!("the last metrics were not delivered");
     }
 }
 
@@ -180,10 +210,18 @@ fn span_layer(provider: &SdkTracerProvider) -> Box<dyn Layer<Registry> + Send + 
         .boxed()
 }
 
-fn exporting(endpoint: &str, sampling: Sampling) -> Result<SdkTracerProvider, TelemetryError> {
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-    let builder = SdkTracerProvider::builder().with_batch_exporter(exporter);
-    let builder = builder.with_resource(resource());
+fn pushing(collector: &Collector, metrics: &Metrics) -> Result<Option<Push>, TelemetryError> {
+    let Some(interval) = collector.metrics_interval else { return Ok(None) };
+    Ok(Some(Push::start(collector.metrics()?, metrics.clone(), interval)))
+}
+
+fn exporting(
+    collector: &Collector,
+    sampling: Sampling,
+    resource: Resource,
+) -> Result<SdkTracerProvider, TelemetryError> {
+    let builder = SdkTracerProvider::builder().with_batch_exporter(collector.spans()?);
+    let builder = builder.with_resource(resource);
     sampling.set();
     let provider = match sampling {
         // What is not sampled has no span.

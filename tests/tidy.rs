@@ -28,7 +28,7 @@ const KEPT_TO: [(&str, &[&str]); 10] = [
     ("tonic", &["grpc", "cli"]),
     ("prost_types", &["grpc", "cli"]),
     ("hyper", &["egress", "cli"]),
-    ("hyper_util", &["egress", "cli"]),
+    ("hyper_util", &["egress", "telemetry", "cli"]),
     ("axum", &["admin", "canary"]),
     ("std::env", &["config", "main"]),
     ("clap", &["config", "cli", "main"]),

@@ -90,8 +90,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(async || plain(StatusCode::OK, "ok\n".to_owned())))
-        .route("/readyz", get(ready).with_state(readiness.clone()))
-        .route("/metrics", get(page).with_state((metrics, readiness)));
+        .route("/readyz", get(ready).with_state(readiness))
+        .route("/metrics", get(page).with_state(metrics));
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let shutdown = async move {
         shutdown.await;
@@ -120,8 +120,7 @@ async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
     plain(StatusCode::SERVICE_UNAVAILABLE, lines.collect())
 }
 
-async fn page(State((metrics, readiness)): State<(Metrics, Readiness)>) -> impl IntoResponse {
-    metrics.ready(readiness.reasons().is_empty());
+async fn page(State(metrics): State<Metrics>) -> impl IntoResponse {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(CONTENT_TYPE, kind)], metrics.render())
 }

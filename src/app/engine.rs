@@ -75,6 +75,21 @@ pub(super) struct Engine {
     keeping: Vec<JoinHandle<()>>,
 }
 
+/// What must be so before the first event is taken.
+async fn make_ready(store: &Store) -> Result<(), StoreError> {
+    if !store.is_shared() {
+        // The file's lock says that whoever is registered is gone.
+        for replica in store.replicas().await? {
+            store.take_over(&replica).await?;
+        }
+    }
+    // Of the day: what lies in the default partition stays there.
+    if let Err(error) = store.make_partitions().await {
+        tracing::warn!(%error, "cannot make partitions; trying again");
+    }
+    Ok(())
+}
+
 impl Engine {
     pub(super) async fn start(
         store: Store,
@@ -83,16 +98,7 @@ impl Engine {
         metrics: Metrics,
         settings: Settings,
     ) -> Result<Engine, StoreError> {
-        if !store.is_shared() {
-            // The file's lock says that whoever is registered is gone.
-            for replica in store.replicas().await? {
-                store.take_over(&replica).await?;
-            }
-        }
-        // Before the first event of the day: what lies in the default partition stays there.
-        if let Err(error) = store.make_partitions().await {
-            tracing::warn!(%error, "cannot make partitions; trying again");
-        }
+        make_ready(&store).await?;
         let lease = Lease::take(&store).await?;
         let routing = match Routing::load(store.clone(), profiles, metrics.clone()).await {
             Ok(routing) => routing,

@@ -59,6 +59,8 @@ pub struct App {
     stop_auditing: CancellationToken,
     stop_watching: CancellationToken,
     calls: Option<JoinHandle<()>>,
+    /// What the metrics ask, for as long as it is here.
+    readiness: Arc<OnceLock<Readiness>>,
     auditing: JoinHandle<()>,
     watching: Vec<JoinHandle<()>>,
 }
@@ -93,8 +95,7 @@ impl App {
         let admin_listener = listen_if(settings.admin_listen).await?;
         let admin_address = address(admin_listener.as_ref());
         // Health and metrics come first: they tell what the rest waits for.
-        let started = Arc::new(OnceLock::new());
-        let stop_watching = CancellationToken::new();
+        let (started, stop_watching) = (asked_by(&metrics), CancellationToken::new());
         let unless_started = stop_watching.clone().drop_guard();
         let watching = admin_listener.map(|listener| {
             watch(listener, metrics.clone(), once(&started), stop_watching.clone())
@@ -139,6 +140,7 @@ impl App {
             stop_auditing,
             stop_watching,
             calls: None,
+            readiness: started,
             watching: watching.into_iter().collect(),
         };
         if let Some(listener) = grpc_listener {
@@ -153,7 +155,7 @@ impl App {
         }
         app.health.set_all(true).await;
         // It is set once, here.
-        let _ = started.set(readiness(&app.engine, &app.draining));
+        let _ = app.readiness.set(readiness(&app.engine, &app.draining));
         unless_started.disarm();
         Ok(app)
     }
@@ -263,6 +265,19 @@ fn once(started: &Arc<OnceLock<Readiness>>) -> Readiness {
     Readiness::new(move || {
         started.get().map_or_else(|| vec![NotReady::Starting], Readiness::reasons)
     })
+}
+
+/// What the metrics ask for readiness, once it is set, and for as long as others keep it: they
+/// must not keep alive what keeps them.
+fn asked_by(metrics: &Metrics) -> Arc<OnceLock<Readiness>> {
+    let started = Arc::new(OnceLock::<Readiness>::new());
+    let asked = Arc::downgrade(&started);
+    metrics.ready_when(move || {
+        let started = asked.upgrade();
+        let readiness = started.as_ref().and_then(|started| started.get());
+        readiness.is_some_and(|readiness| readiness.reasons().is_empty())
+    });
+    started
 }
 
 /// What the services work with.

@@ -33,7 +33,7 @@ pub async fn serve(
     let telemetry = Telemetry::start(&settings.telemetry)?;
     settings.egress.idle_in_all_max = process_limits::set(settings.in_flight.replica);
     settings.kubernetes_api = kubernetes_api();
-    let metrics = Metrics::new();
+    let metrics = telemetry.metrics();
     let reloader = Reloader::new(source, marks, metrics.clone());
     let served = match start(settings, metrics, &mut signals.ends).await {
         Ok(Some(app)) => {

@@ -331,13 +331,36 @@ pub struct LogArguments {
     #[arg(long, env = "HOOKWARD_LOG", hide_env_values = true)]
     #[arg(value_name = "FILTER", default_value = "info")]
     pub(super) log: String,
-    /// http:// URL of an OpenTelemetry collector (OTLP over gRPC, most often port 4317).
+    /// http:// URL of an OpenTelemetry collector, most often with port 4317 for gRPC and 4318
+    /// for HTTP.
     ///
-    /// Without it no traces are made, at no cost. OTEL_SERVICE_NAME and
-    /// OTEL_RESOURCE_ATTRIBUTES are respected.
+    /// Without it no traces are made, at no cost. OTEL_SERVICE_NAME,
+    /// OTEL_RESOURCE_ATTRIBUTES and OTEL_EXPORTER_OTLP_HEADERS are respected.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true)]
     #[arg(value_name = "URL")]
     pub(super) otlp_endpoint: Option<String>,
+    /// How the collector is spoken to: grpc or http/protobuf.
+    ///
+    /// With http/protobuf traces are sent to the path v1/traces under the endpoint's, and
+    /// metrics to v1/metrics.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_PROTOCOL", hide_env_values = true)]
+    #[arg(value_name = "NAME", default_value = "grpc")]
+    pub(super) otlp_protocol: String,
+    /// Where metrics go besides /metrics: none, or otlp for the collector of --otlp-endpoint.
+    ///
+    /// Name and values are OpenTelemetry's own, so that what is set for all services counts
+    /// here too; only the default is not, since who has a collector may read /metrics with
+    /// it. prometheus, which is that page, counts as none.
+    #[arg(long, env = "OTEL_METRICS_EXPORTER", hide_env_values = true)]
+    #[arg(value_name = "NAME", default_value = "none")]
+    pub(super) metrics_exporter: String,
+    /// Milliseconds from one time that metrics are sent to the next, from 100.
+    ///
+    /// Without a unit, as OpenTelemetry has it. The last values are sent at the end. Too low:
+    /// the collector's time and storage. Too high: graphs and alerts are late.
+    #[arg(long, env = "OTEL_METRIC_EXPORT_INTERVAL", hide_env_values = true)]
+    #[arg(value_name = "MILLISECONDS", default_value = "60000")]
+    pub(super) metric_export_interval: String,
     /// Which traces are made: always_on, always_off or traceidratio, or one of these after
     /// parentbased_.
     ///

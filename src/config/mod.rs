@@ -7,6 +7,7 @@
 mod arguments;
 mod auth;
 mod auth_file;
+mod exports;
 mod file;
 mod source;
 #[cfg(test)]
@@ -45,8 +46,6 @@ use crate::keyring::Keyring;
 use crate::permits::InFlightLimits;
 use crate::store;
 use crate::telemetry;
-use crate::telemetry::LogFormat;
-use crate::trace::Sampling;
 
 const ADMIN_LISTEN: &str = "admin-listen";
 /// Connections that `migrate` needs.
@@ -191,7 +190,7 @@ impl Settings {
         let (shortest, longest) = (Duration::ZERO, Duration::from_mins(10));
         let grace = value::duration(&arguments.shutdown_grace, shortest, longest);
         let grace = faults.note("shutdown-grace", grace);
-        let telemetry = read_telemetry(&arguments.log, faults);
+        let telemetry = exports::read(&arguments.log, faults);
         let database = || {
             let (target, connections_max) = (target?, connections?);
             Some(store::Settings { target, connections_max, keyring: keyring? })
@@ -432,33 +431,6 @@ fn read_auto_disable(arguments: &ServeArguments, faults: &mut Faults) -> Option<
     let exhausted = value::count(&arguments.auto_disable_deliveries, 1, 1_000_000);
     let exhausted = faults.note("auto-disable-deliveries", exhausted);
     Some(Rule { after: after?, exhausted: exhausted? })
-}
-
-fn read_telemetry(arguments: &LogArguments, faults: &mut Faults) -> Option<telemetry::Settings> {
-    let format = match arguments.log_format.as_str() {
-        "people" => Ok(LogFormat::People),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("write people or json"),
-    };
-    let format = faults.note("log-format", format);
-    let filter = faults.note("log", telemetry::check_filter(&arguments.log));
-    let endpoint = match arguments.otlp_endpoint.as_deref() {
-        // The standard: an empty variable is one that is not set.
-        None | Some("") => Ok(None),
-        Some(text) if text.starts_with("http://") => Ok(Some(text.to_owned())),
-        Some(_) => Err("write http://HOST:4317; for TLS put a collector beside the server"),
-    };
-    let otlp_endpoint = faults.note("otlp-endpoint", endpoint);
-    let filter = filter.map(|()| arguments.log.clone());
-    let ratio = faults.note("traces-sampler-arg", value::ratio(&arguments.traces_sampler_arg));
-    let sampling = Sampling::named(&arguments.traces_sampler, ratio.unwrap_or(1.0));
-    let sampling = faults.note("traces-sampler", sampling);
-    Some(telemetry::Settings {
-        format: format?,
-        filter: filter?,
-        otlp_endpoint: otlp_endpoint?,
-        sampling: sampling?,
-    })
 }
 
 /// `None`: never.

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::egress::MixedAnswers;
+use crate::telemetry::{Collector, Protocol};
 
 /// Between these lines of the document stands what `table` writes.
 const MARKS: [&str; 2] = ["<!-- settings: begin -->\n", "<!-- settings: end -->\n"];
@@ -41,7 +42,7 @@ fn the_defaults_are_those_documented() {
     assert_eq!(settings.auto_disable, Some(Rule::default()));
     assert_eq!(settings.canary_interval, None);
     assert_eq!(settings.grace, Duration::from_secs(20));
-    assert_eq!(settings.telemetry.otlp_endpoint, None);
+    assert_eq!(settings.telemetry.collector, None);
 }
 
 #[test]
@@ -82,6 +83,9 @@ fn every_fault_is_reported_at_once() {
         "--log-format=xml",
         "--log=loud",
         "--otlp-endpoint=https://collector:4317",
+        "--otlp-protocol=http/json",
+        "--metrics-exporter=console",
+        "--metric-export-interval=1m",
         "--traces-sampler=jaeger_remote",
         "--traces-sampler-arg=2",
     ]);
@@ -212,6 +216,60 @@ fn receivers_that_fail_are_switched_off_by_the_operators_rule_or_never() {
 }
 
 #[test]
+fn a_collector_has_a_plain_url_and_speaks_grpc_unless_told() {
+    let collector = |words: &[&str]| read(words).map(|settings| settings.telemetry.collector);
+    let endpoint = "http://user:hunter2@collector:4317/otlp".to_owned();
+    let flag = format!("--otlp-endpoint={endpoint}");
+    let (grpc, http) = (Protocol::Grpc, Protocol::HttpProtobuf);
+    for (words, protocol) in [
+        (vec![&*flag], grpc),
+        (vec![&*flag, "--otlp-protocol="], grpc),
+        (vec![&*flag, "--otlp-protocol=http/protobuf"], http),
+    ] {
+        let endpoint = endpoint.clone();
+        let expected = Collector { endpoint, protocol, metrics_interval: None };
+        assert_eq!(collector(&words), Ok(Some(expected)), "{words:?}");
+    }
+    assert_eq!(collector(&["--otlp-protocol=http/protobuf"]), Ok(None));
+    assert_eq!(collector(&["--otlp-endpoint="]), Ok(None), "as one that is not set");
+    for url in ["collector:4317", "http://", "http://collector:4317/?a=b", "unix:///run/it"] {
+        assert!(collector(&[&format!("--otlp-endpoint={url}")]).is_err(), "{url}");
+    }
+}
+
+#[test]
+fn metrics_are_pushed_where_that_is_asked_for() {
+    let interval = |words: &[&str]| {
+        let words = [&["--otlp-endpoint=http://collector:4317"][..], words].concat();
+        let collector = read(&words).map(|settings| settings.telemetry.collector);
+        collector.map(|collector| collector.expect("it is named").metrics_interval)
+    };
+    let minute = Some(Duration::from_mins(1));
+    for (words, expected) in [
+        (vec!["--metric-export-interval=500"], None),
+        (vec!["--metrics-exporter=none"], None),
+        (vec!["--metrics-exporter=prometheus"], None),
+        (vec!["--metrics-exporter="], None),
+        (vec!["--metrics-exporter=otlp"], minute),
+        (vec!["--metrics-exporter=prometheus,otlp", "--metric-export-interval="], minute),
+        (
+            vec!["--metrics-exporter=otlp", "--metric-export-interval=500"],
+            Some(Duration::from_millis(500)),
+        ),
+    ] {
+        assert_eq!(interval(&words), Ok(expected), "{words:?}");
+    }
+    for word in ["console", "otlp;none"] {
+        assert!(interval(&[&format!("--metrics-exporter={word}")]).is_err(), "{word}");
+    }
+    for millis in ["0", "99", "86400001", "1m"] {
+        assert!(interval(&[&format!("--metric-export-interval={millis}")]).is_err(), "{millis}");
+    }
+    let refused = faults(&["--metrics-exporter=otlp"]);
+    assert_eq!(refused, ["--metrics-exporter: otlp needs --otlp-endpoint"]);
+}
+
+#[test]
 fn the_urls_file_wins_and_its_line_end_is_not_part_of_it() {
     let folder = tempfile::tempdir().expect("there is room");
     let file = folder.path().join("url");
@@ -275,8 +333,8 @@ fn every_setting_has_a_variable_and_says_what_it_is() {
         let own = format!("HOOKWARD_{name}");
         // OpenTelemetry's own, which whoever knows them has set already.
         let standard = ["OTEL_", "OTEL_EXPORTER_"].map(|prefix| format!("{prefix}{name}"));
-        let traces = flag.starts_with("otlp-") || flag.starts_with("traces-");
-        let standard = traces && standard.iter().any(|one| variable == Some(one));
+        let theirs = ["otlp-", "traces-", "metric"].iter().any(|start| flag.starts_with(start));
+        let standard = theirs && standard.iter().any(|one| variable == Some(one));
         assert!(standard || variable == Some(own.as_str()), "{flag}: {variable:?}");
         assert!(argument.is_hide_env_values_set(), "{flag} shows its value in --help");
     }

@@ -89,7 +89,7 @@ impl Times {
     }
 }
 
-/// Makes the counters and gauges, which read `values` when the page is asked for.
+/// Makes the counters and gauges, which read `values` at each look.
 pub(super) fn observe(meter: &Meter, values: &Arc<Values>) {
     observe_publishing(meter, values);
     observe_deliveries(meter, values);
@@ -344,8 +344,7 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
     #[expect(clippy::cast_precision_loss, reason = "for people; exact up to 2^53")]
     let plain = |value: u64| value as f64;
     let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
-    let levels: [Level; 12] = [
-        ("hookward_ready", "1 while calls can be served, else 0", plain, |values| &values.ready),
+    let levels: [Level; 11] = [
         ("hookward_deliveries_queued", "Deliveries that wait in memory", plain, |values| {
             &values.queued
         }),
@@ -412,6 +411,12 @@ fn observe_levels(meter: &Meter, values: &Arc<Values>) {
 }
 
 fn observe_process(meter: &Meter, values: &Arc<Values>) {
+    let shared = Arc::clone(values);
+    meter
+        .u64_observable_gauge("hookward_ready")
+        .with_description("1 while calls can be served, else 0")
+        .with_callback(move |observer| observer.observe(u64::from(shared.ready.holds()), &[]))
+        .build();
     let values = Arc::clone(values);
     meter
         .f64_observable_gauge("hookward_clock_skew_seconds")

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use opentelemetry_sdk::metrics::data::{Metric, ScopeMetrics};
+
 use super::*;
 
 fn busy() -> Metrics {
@@ -34,7 +36,7 @@ fn busy() -> Metrics {
     metrics.ownership_check(CheckResult::Proven);
     metrics.ownership_check(CheckResult::Refused);
     metrics.ownership_check(CheckResult::Refused);
-    metrics.ready(true);
+    metrics.ready_when(|| true);
     metrics.endpoints_unproven(13);
     metrics.subscription_disabled(Disabled::Failing);
     metrics.operational_event(OperationalType::DeliveryDead);
@@ -143,9 +145,6 @@ fn the_page_says_what_was_counted() {
         ("hookward_credential_reload_failures_total{source=\"tls_files\"}", 1.0),
         ("hookward_tls_certificate_expiry_timestamp_seconds", 1_785_542_400.0),
         ("hookward_token_keys_oldest_age_seconds", 1.5),
-        ("hookward_configuration_reloads_total{result=\"ok\"}", 1.0),
-        ("hookward_configuration_reloads_total{result=\"refused\"}", 2.0),
-        ("hookward_configuration_current", 0.0),
         (concat!("hookward_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ];
     for (series, expected) in expected {
@@ -154,9 +153,12 @@ fn the_page_says_what_was_counted() {
 }
 
 #[test]
-fn the_page_says_how_probes_ended() {
+fn the_page_says_how_probes_and_changes_of_settings_ended() {
     let page = busy().render();
     for (series, expected) in [
+        ("hookward_configuration_reloads_total{result=\"ok\"}", 1.0),
+        ("hookward_configuration_reloads_total{result=\"refused\"}", 2.0),
+        ("hookward_configuration_current", 0.0),
         ("hookward_canary_probes_total{result=\"delivered\"}", 1.0),
         ("hookward_canary_probes_total{result=\"late\"}", 2.0),
         ("hookward_canary_probes_total{result=\"refused\"}", 0.0),
@@ -174,9 +176,39 @@ fn the_page_says_how_probes_ended() {
 fn counters_are_on_the_page_before_they_count() {
     let page = Metrics::new().render();
     let counters = page.lines().filter(|line| line.ends_with(" counter")).count();
-    assert_eq!(counters, 22, "{page}");
+    assert_eq!(counters, 23, "{page}");
     assert_eq!(value(&page, "hookward_events_accepted_total"), Some(0.0));
     assert_eq!(value(&page, "hookward_configuration_current"), Some(1.0));
+}
+
+/// Whoever pushes reads what the page shows, under the same names and as often as he likes.
+#[test]
+fn what_is_collected_is_what_the_page_says() {
+    let metrics = busy();
+    let before = metrics.render();
+    for _ in 0..2 {
+        let collected = metrics.collect();
+        let scopes = collected.scope_metrics().flat_map(ScopeMetrics::metrics);
+        let collected: BTreeSet<&str> = scopes.map(Metric::name).collect();
+        let types = before.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let shown: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(collected, shown);
+    }
+    assert_eq!(metrics.render(), before, "collecting changes nothing");
+}
+
+#[test]
+fn readiness_is_asked_for_at_each_look() {
+    let metrics = Metrics::new();
+    let ready = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = Arc::clone(&ready);
+    assert_eq!(value(&metrics.render(), "hookward_ready"), Some(0.0), "nobody is asked yet");
+    metrics.ready_when(move || asked.load(Ordering::SeqCst));
+    for state in [true, false, true] {
+        ready.store(state, Ordering::SeqCst);
+        let expected = f64::from(u8::from(state));
+        assert_eq!(value(&metrics.render(), "hookward_ready"), Some(expected));
+    }
 }
 
 /// An alert on a certificate that ends soon must not tell of one that there is not.

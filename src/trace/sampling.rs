@@ -41,6 +41,12 @@ impl Sampling {
         }
     }
 
+    /// Whether there is no span, whatever is asked.
+    #[must_use]
+    pub fn is_never(self) -> bool {
+        self == Sampling::EachSpan(0.0)
+    }
+
     /// From now on it is this one. The first of a process stays.
     pub fn set(self) {
         // A second one is of a test of this process.
@@ -111,6 +117,10 @@ mod tests {
             assert_eq!(Sampling::named(name, 0.01), Ok(expected), "{name}");
         }
         assert!(Sampling::named("jaeger_remote", 1.0).is_err());
+        let never = |name| Sampling::named(name, 0.5).expect("it is one").is_never();
+        assert!(never("always_off"));
+        assert!(!never("parentbased_always_off"), "callers may ask for one");
+        assert!(!never("traceidratio") && !never("always_on"));
     }
 
     #[test]

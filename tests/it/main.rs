@@ -45,6 +45,7 @@ mod metrics;
 mod noisy_neighbours;
 mod operational_events;
 mod organizations;
+mod otlp;
 mod overload;
 mod ownership;
 mod ownership_checks;

@@ -91,6 +91,8 @@ async fn canaries_are_found_nowhere_but_where_they_belong(engine: Engine) {
         .flag("--log", "trace")
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
         .env("OTEL_BSP_SCHEDULE_DELAY", "100")
+        .env("OTEL_METRICS_EXPORTER", "otlp")
+        .env("OTEL_METRIC_EXPORT_INTERVAL", "100")
         .env("TMPDIR", &folder)
         .env("SQLITE_TMPDIR", &folder)
         .start()

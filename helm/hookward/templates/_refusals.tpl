@@ -4,6 +4,7 @@
 {{- include "hookward.refusals.database" . -}}
 {{- include "hookward.refusals.callers" . -}}
 {{- include "hookward.refusals.stopping" . -}}
+{{- include "hookward.refusals.telemetry" . -}}
 {{- include "hookward.refusals.reach" . -}}
 {{- end -}}
 
@@ -64,6 +65,12 @@
 {{- end -}}
 {{- if gt (include "hookward.graceSeconds" . | int) 600 -}}
 {{- fail "config.shutdown-grace is above 10m, which the server refuses" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "hookward.refusals.telemetry" -}}
+{{- if and (eq .Values.otlp.metricsExporter "otlp") (not .Values.otlp.endpoint) -}}
+{{- fail "otlp.metricsExporter otlp needs otlp.endpoint: where the collector is" -}}
 {{- end -}}
 {{- end -}}
 

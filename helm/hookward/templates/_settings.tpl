@@ -97,6 +97,9 @@ outcomes, the audit log and traces where the database is away (docs/OPERATIONS.m
 {{- $otlp := $values.otlp }}
 {{- range $name, $value := dict
   "OTEL_EXPORTER_OTLP_ENDPOINT" $otlp.endpoint
+  "OTEL_EXPORTER_OTLP_PROTOCOL" $otlp.protocol
+  "OTEL_METRICS_EXPORTER" $otlp.metricsExporter
+  "OTEL_METRIC_EXPORT_INTERVAL" $otlp.metricExportInterval
   "OTEL_SERVICE_NAME" $otlp.serviceName
   "OTEL_RESOURCE_ATTRIBUTES" $otlp.resourceAttributes
   "OTEL_TRACES_SAMPLER" $otlp.tracesSampler

@@ -57,7 +57,9 @@ pub(super) async fn attempt(parts: &Parts, turn: Turn, stopping: &AtomicBool) ->
     match route.standing() {
         Standing::Sendable => {}
         Standing::Held => {
-            parts.holds.note(claim.subscription, parts.lease.now());
+            if !route.is_unusable() {
+                parts.holds.note(claim.subscription, parts.lease.now());
+            }
             return Some(Settled::untried(&claim, Next::Release));
         }
         Standing::Over(None) => return Some(Settled::untried(&claim, Next::Cancelled)),

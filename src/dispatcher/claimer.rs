@@ -143,13 +143,14 @@ async fn look(dispatcher: &Dispatcher) -> Result<Duration, StoreError> {
 /// by a pause, an open circuit, or so slowly that their share of memory is full.
 fn note_held(parts: &Parts, waiting: &[Waiting]) {
     for one in waiting.iter().filter(|one| one.due_at <= one.now) {
-        let full = |key| {
-            let route = parts.routing.route(key)?;
-            let organization = &route.subscription.organization;
-            let others = parts.slots.free_of(organization);
-            Some(0 < others && parts.slots.free(organization, key) == 0)
+        let Some(route) = parts.routing.route(one.subscription) else { continue };
+        let organization = &route.subscription.organization;
+        let full = || {
+            0 < parts.slots.free_of(organization)
+                && parts.slots.free(organization, one.subscription) == 0
         };
-        if !is_owed(parts, one.subscription) || full(one.subscription) == Some(true) {
+        // What this side lacks is nobody else's doing.
+        if !route.is_unusable() && (!is_owed(parts, one.subscription) || full()) {
             parts.holds.note(one.subscription, one.now);
         }
     }

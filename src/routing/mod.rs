@@ -88,13 +88,13 @@ impl Routing {
         if self.inner.store.routing_version().await? != version {
             self.read(version).await?;
         }
-        self.looked(began);
         if self.inner.outdated.swap(false, Ordering::SeqCst)
             && let Err(error) = self.make_anew().await
         {
             self.inner.outdated.store(true, Ordering::SeqCst);
             return Err(error);
         }
+        self.looked(began);
         Ok(())
     }
 
@@ -110,7 +110,8 @@ impl Routing {
     }
 
     /// Makes every subscription ready anew: profiles, keys or certificates are others. If the
-    /// database is away, that is done when it is back; nothing is sent before.
+    /// database is away, that is done when it is back; until then nothing is sent, but for what
+    /// is within the time for which the last look counts.
     pub async fn renew(&self) {
         self.inner.outdated.store(true, Ordering::SeqCst);
         if let Err(error) = self.refresh().await {

@@ -106,17 +106,20 @@ impl Route {
     pub fn standing(&self) -> Standing {
         match self.subscription.state {
             // Our own fault, which the deliveries wait out.
-            SubscriptionState::Active
-                if self.locked || self.profile.is_none() || self.target.is_none() =>
-            {
-                Standing::Held
-            }
+            SubscriptionState::Active if self.is_unusable() => Standing::Held,
             SubscriptionState::Active if self.unproven => Standing::Held,
             SubscriptionState::Active => Standing::Sendable,
             SubscriptionState::Paused => Standing::Held,
             SubscriptionState::Inactive => Standing::Over(None),
             SubscriptionState::Disabled => Standing::Over(Some(DeadReason::SubscriptionDisabled)),
         }
+    }
+
+    /// Whether this side lacks what its requests need: a key, the profile, a certificate that
+    /// can be read.
+    #[must_use]
+    pub fn is_unusable(&self) -> bool {
+        self.locked || self.profile.is_none() || self.target.is_none()
     }
 
     /// Whether its endpoint must consent before it gets anything, and has not.

@@ -101,10 +101,14 @@ async fn apply(connection: &DatabaseConnection, wait: &str) -> Result<usize, Fai
         // take is for the hot path: an index over many rows takes as long as it takes.
         let lock = format!(
             "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{MIGRATOR_WAIT}';
-            SELECT pg_advisory_xact_lock({MIGRATION_LOCK});
-            SET LOCAL lock_timeout = '{wait}'"
+            SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"
         );
-        transaction.execute_unprepared(&lock).await?;
+        transaction.execute_unprepared(&lock).await.map_err(|error| {
+            let taken = is_lock_timeout(&error);
+            let why = || StoreError::Unavailable("another migration is under way".into());
+            Failure::Store(if taken { why() } else { error.into() })
+        })?;
+        transaction.execute_unprepared(&format!("SET LOCAL lock_timeout = '{wait}'")).await?;
     }
     let pending = pending(&transaction).await?;
     if pending != 0 {

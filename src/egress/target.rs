@@ -1,13 +1,12 @@
 //! Where requests of one subscription go, prepared once so that no URL is parsed
 //! per request.
 
-use std::sync::OnceLock;
-
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use http::Uri;
 use rustls_pki_types::ServerName;
-use tokio_rustls::TlsConnector;
 
+use super::tls::Made;
 use crate::domain::canary;
 use crate::domain::endpoint_url::EndpointUrl;
 use crate::domain::endpoint_url::Host;
@@ -36,7 +35,13 @@ pub struct Target {
 pub(super) struct OwnTls {
     pub(super) parts: TlsParts,
     /// Made at the first handshake.
-    pub(super) connector: OnceLock<TlsConnector>,
+    pub(super) made: ArcSwapOption<Made>,
+}
+
+impl OwnTls {
+    pub(super) fn new(parts: TlsParts) -> OwnTls {
+        OwnTls { parts, made: ArcSwapOption::empty() }
+    }
 }
 
 /// The URL keeps every rule and still makes no HTTP request, or the certificates make no
@@ -93,7 +98,7 @@ impl Target {
             return Ok(Target { tls: None, ..self });
         }
         let parts = tls.parts().map_err(|_| InvalidTarget)?;
-        Ok(Target { tls: Some(OwnTls { parts, connector: OnceLock::new() }), ..self })
+        Ok(Target { tls: Some(OwnTls::new(parts)), ..self })
     }
 
     /// Whether it is the canary's receiver, which each process has for itself. Nobody else

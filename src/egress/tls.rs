@@ -55,13 +55,13 @@ impl Tls {
     /// # Errors
     ///
     /// When the TLS library refuses its own settings.
-    pub(super) fn connector<'a>(
-        &'a self,
-        own: Option<&'a OwnTls>,
-    ) -> Result<&'a TlsConnector, rustls::Error> {
-        let Some(own) = own else { return Ok(&self.connector) };
-        if let Some(made) = own.connector.get() {
-            return Ok(made);
+    pub(super) fn connector(&self, own: Option<&OwnTls>) -> Result<TlsConnector, rustls::Error> {
+        let Some(own) = own else { return Ok(self.connector.clone()) };
+        let usual = self.connector.config();
+        if let Some(made) = &*own.made.load()
+            && Arc::ptr_eq(&made.usual, usual)
+        {
+            return Ok(made.connector.clone());
         }
         let mut config = match &own.parts.authorities {
             Some(authorities) => config(Arc::clone(authorities))?,
@@ -71,8 +71,18 @@ impl Tls {
             config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(Arc::clone(client)));
         }
         config.resumption = Resumption::in_memory_sessions(OWN_SESSIONS_MAX);
-        Ok(own.connector.get_or_init(|| TlsConnector::from(Arc::new(config))))
+        let connector = TlsConnector::from(Arc::new(config));
+        let made = Made { usual: Arc::clone(usual), connector: connector.clone() };
+        own.made.store(Some(Arc::new(made)));
+        Ok(connector)
     }
+}
+
+/// A connector for one receiver, and the usual handshakes that it differs from: with others,
+/// such as after a change of the trusted authorities, it is no good any more.
+pub(super) struct Made {
+    usual: Arc<ClientConfig>,
+    connector: TlsConnector,
 }
 
 fn config(roots: Arc<RootCertStore>) -> Result<ClientConfig, rustls::Error> {
@@ -89,6 +99,25 @@ fn config(roots: Arc<RootCertStore>) -> Result<ClientConfig, rustls::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::receiver_tls::TlsParts;
+
+    #[test]
+    fn a_receivers_own_handshakes_follow_the_trusted_authorities() {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let ca = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate");
+        let (before, after) = (Tls::new(&[ca.pem().into_bytes()]), Tls::new(&[]));
+        let (before, after) = (before.expect("is one"), after.expect("needs none"));
+        let own = OwnTls::new(TlsParts { client: None, authorities: None, fingerprint: [0; 32] });
+        let config = |tls: &Tls| {
+            let connector = tls.connector(Some(&own)).expect("can be made");
+            Arc::clone(connector.config())
+        };
+        let trusting = config(&before);
+        assert!(Arc::ptr_eq(&trusting, &config(&before)), "sessions are remembered");
+        let wary = config(&after);
+        assert!(!Arc::ptr_eq(&trusting, &wary), "the authority is not trusted any more");
+        assert!(Arc::ptr_eq(&wary, &config(&after)));
+    }
 
     #[test]
     fn a_file_without_a_certificate_is_refused_by_its_number() {

@@ -131,7 +131,10 @@ impl Routing {
         let began = Instant::now();
         if self.table().version() == version {
             self.read(version).await?;
-            self.looked(began);
+            // What is to be made anew is not yet.
+            if !self.inner.outdated.load(Ordering::SeqCst) {
+                self.looked(began);
+            }
         }
         Ok(())
     }

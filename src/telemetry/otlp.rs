@@ -64,12 +64,7 @@ impl Collector {
         let builder = SpanExporter::builder();
         match self.protocol {
             Protocol::Grpc => builder.with_tonic().with_endpoint(&self.endpoint).build(),
-            Protocol::HttpProtobuf => builder
-                .with_http()
-                .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-                .with_http_client(Carrier::new())
-                .with_endpoint(self.path("v1/traces"))
-                .build(),
+            Protocol::HttpProtobuf => self.http(builder.with_http(), "v1/traces").build(),
         }
     }
 
@@ -79,13 +74,15 @@ impl Collector {
         let builder = MetricExporter::builder().with_temporality(Temporality::Cumulative);
         match self.protocol {
             Protocol::Grpc => builder.with_tonic().with_endpoint(&self.endpoint).build(),
-            Protocol::HttpProtobuf => builder
-                .with_http()
-                .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-                .with_http_client(Carrier::new())
-                .with_endpoint(self.path("v1/metrics"))
-                .build(),
+            Protocol::HttpProtobuf => self.http(builder.with_http(), "v1/metrics").build(),
         }
+    }
+
+    fn http<B: WithExportConfig + WithHttpConfig>(&self, builder: B, path: &str) -> B {
+        builder
+            .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
+            .with_http_client(Carrier::new())
+            .with_endpoint(self.path(path))
     }
 
     fn path(&self, path: &str) -> String {

@@ -12,7 +12,10 @@
 mod authentication;
 mod canary;
 mod configuration;
+mod delays;
+mod exemplars;
 mod instruments;
+mod open_metrics;
 mod reader;
 mod readiness;
 
@@ -31,6 +34,7 @@ use prometheus::{Registry, TextEncoder};
 
 pub use self::authentication::{AuthenticationRefusal, CredentialSource};
 pub use self::canary::ProbeResult;
+use self::delays::Delays;
 use self::reader::Reader;
 use self::readiness::Readiness;
 
@@ -187,9 +191,7 @@ struct Times {
     attempt: Histogram<f64>,
     /// The label of each result, in the order of [`AttemptResult::ALL`].
     attempt_labels: [[KeyValue; 1]; AttemptResult::ALL.len()],
-    first_attempt_delay: Histogram<f64>,
-    held_labels: [[KeyValue; 1]; 2],
-    delivered_delay: Histogram<f64>,
+    delays: Delays,
     publish_held_back: Histogram<f64>,
     commit: Histogram<f64>,
     commit_events: Histogram<u64>,
@@ -282,19 +284,6 @@ impl Metrics {
         if let Some(index) = ENDS.iter().position(|(end, _)| *end == state) {
             add(&self.values().deliveries_ended[index], 1);
         }
-    }
-
-    /// Time from publish to the start of a delivery's first attempt, and whether its endpoint
-    /// or its subscription's owner held it up.
-    pub fn first_attempt_delay(&self, delay: Duration, held: bool) {
-        let times = &self.inner.times;
-        let label = &times.held_labels[usize::from(held)];
-        times.first_attempt_delay.record(delay.as_secs_f64(), label);
-    }
-
-    /// Time from publish to the receiver's success.
-    pub fn delivered_delay(&self, delay: Duration) {
-        self.inner.times.delivered_delay.record(delay.as_secs_f64(), &[]);
     }
 
     /// One write of settled deliveries.

@@ -3,9 +3,11 @@
 //! - `GET /healthz`: 200 while the process runs. A database that is away is no reason to
 //!   restart, so it does not count here.
 //! - `GET /readyz`: 200 when calls can be served, else 503 with the reasons, one a line.
-//! - `GET /metrics`: the page of [`Metrics`].
+//! - `GET /metrics`: the page of [`Metrics`], in OpenMetrics for those who prefer that.
 //!
 //! Nothing here needs the database, and nothing here tells whose events there are.
+
+mod accept;
 
 use std::fmt;
 use std::future::Future;
@@ -16,13 +18,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
 
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Longest that a request under way may hold up the end.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -120,9 +124,13 @@ async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
     plain(StatusCode::SERVICE_UNAVAILABLE, lines.collect())
 }
 
-async fn page(State(metrics): State<Metrics>) -> impl IntoResponse {
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(CONTENT_TYPE, kind)], metrics.render())
+async fn page(State(metrics): State<Metrics>, headers: HeaderMap) -> impl IntoResponse {
+    let (kind, page) = if accept::prefers_open_metrics(&headers) {
+        (OPEN_METRICS, metrics.render_open_metrics())
+    } else {
+        (TEXT, metrics.render())
+    };
+    ([(CONTENT_TYPE, HeaderValue::from_static(kind))], page)
 }
 
 fn plain(status: StatusCode, text: String) -> impl IntoResponse {

@@ -28,8 +28,13 @@ async fn start(metrics: Metrics, readiness: Readiness) -> Running {
 }
 
 async fn get_page(address: SocketAddr, path: &str) -> String {
+    get_page_as(address, path, "*/*").await
+}
+
+async fn get_page_as(address: SocketAddr, path: &str, accept: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("it listens");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    let headers = format!("host: admin\r\naccept: {accept}\r\nconnection: close");
+    let request = format!("GET {path} HTTP/1.1\r\n{headers}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("it answers");
@@ -63,6 +68,9 @@ async fn the_metrics_page_is_prometheus_text() {
     let page = get_page(running.address, "/metrics").await;
     assert!(page.contains("content-type: text/plain; version=0.0.4"), "{page}");
     assert!(page.contains("\nhookward_events_accepted_total 3\n"), "{page}");
+    let page = get_page_as(running.address, "/metrics", "application/openmetrics-text").await;
+    assert!(page.contains("content-type: application/openmetrics-text; version=1.0.0"), "{page}");
+    assert!(page.ends_with("\n# EOF\n"), "{page}");
 }
 
 /// A scraper that opened a connection and says nothing must not keep the process alive.

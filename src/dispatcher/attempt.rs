@@ -260,9 +260,9 @@ fn report(parts: &Parts, claim: &Claim, waited: bool, attempt: &Attempt, next: N
     parts.metrics.attempt(attempt.result, attempt.duration);
     if attempt.number == 1 {
         let held = waited || parts.holds.held(claim.subscription, published);
-        parts.metrics.first_attempt_delay(attempt.start_time.since(published), held);
+        parts.metrics.first_attempt_delay(published, attempt.start_time, held, attempt.trace_id);
     }
     if next == Next::Succeeded {
-        parts.metrics.delivered_delay(parts.lease.now().since(published));
+        parts.metrics.delivered_delay(published, parts.lease.now(), attempt.trace_id);
     }
 }

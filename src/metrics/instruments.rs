@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::Meter;
+use opentelemetry::metrics::{Histogram, Meter};
 
 use super::{
-    AuthenticationRefusal, CircuitChange, CredentialSource, Disabled, ENDS, ProbeResult, Refusal,
-    STAGES, Times, Values, configuration,
+    AuthenticationRefusal, CircuitChange, CredentialSource, Delays, Disabled, ENDS, ProbeResult,
+    Refusal, STAGES, Times, Values, configuration,
 };
 use crate::domain::attempt::AttemptResult;
 use crate::domain::operational_event::OperationalType;
@@ -21,11 +21,6 @@ const SECONDS: [f64; 16] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
     60.0,
 ];
-/// Seconds from publish to delivery: retries stretch it to days.
-const DELIVERED_SECONDS: [f64; 18] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0,
-    3600.0, 21_600.0, 86_400.0,
-];
 /// Rows written together.
 const ROWS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -34,10 +29,7 @@ type Level = (&'static str, &'static str, fn(u64) -> f64, fn(&Values) -> &Atomic
 
 impl Times {
     pub(super) fn new(meter: &Meter) -> Times {
-        let seconds = |name, help, bounds: &[f64]| {
-            let builder = meter.f64_histogram(name).with_description(help).with_unit("s");
-            builder.with_boundaries(bounds.to_vec()).build()
-        };
+        let seconds = |name, help| seconds(meter, name, help, &SECONDS);
         let rows = |name, help| {
             let builder = meter.u64_histogram(name).with_description(help);
             builder.with_boundaries(ROWS.to_vec()).build()
@@ -46,35 +38,21 @@ impl Times {
             attempt: seconds(
                 "hookward_attempt_duration_seconds",
                 "Duration of requests to receivers, by how they ended",
-                &SECONDS,
             ),
             attempt_labels: AttemptResult::ALL.map(|result| [label("result", result.as_str())]),
-            first_attempt_delay: seconds(
-                "hookward_first_attempt_delay_seconds",
-                "Time from publish to the start of the first attempt, by whether it was held up",
-                &DELIVERED_SECONDS,
-            ),
-            held_labels: ["false", "true"].map(|held| [label("held", held)]),
-            delivered_delay: seconds(
-                "hookward_delivered_delay_seconds",
-                "Time from publish to the receiver's success",
-                &DELIVERED_SECONDS,
-            ),
+            delays: Delays::new(meter),
             publish_held_back: seconds(
                 "hookward_publish_held_back_seconds",
                 "Time that publish requests waited because publishers outrun the sending",
-                &SECONDS,
             ),
             commit: seconds(
                 "hookward_commit_duration_seconds",
                 "Duration of the commits of published events",
-                &SECONDS,
             ),
             commit_events: rows("hookward_commit_events", "Events in one commit"),
             settle: seconds(
                 "hookward_settle_duration_seconds",
                 "Duration of the writes of settled deliveries",
-                &SECONDS,
             ),
             settle_deliveries: rows(
                 "hookward_settle_deliveries",
@@ -83,10 +61,20 @@ impl Times {
             canary: seconds(
                 "hookward_canary_seconds",
                 "Time from publish to delivered of the canary's probes",
-                &SECONDS,
             ),
         }
     }
+}
+
+/// A histogram of times.
+pub(super) fn seconds(
+    meter: &Meter,
+    name: &'static str,
+    help: &'static str,
+    bounds: &[f64],
+) -> Histogram<f64> {
+    let builder = meter.f64_histogram(name).with_description(help).with_unit("s");
+    builder.with_boundaries(bounds.to_vec()).build()
 }
 
 /// Makes the counters and gauges, which read `values` at each look.

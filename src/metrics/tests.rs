@@ -21,9 +21,9 @@ fn busy() -> Metrics {
     }
     metrics.delivery_ended(DeliveryState::Dead);
     metrics.delivery_ended(DeliveryState::Pending);
-    metrics.first_attempt_delay(Duration::from_millis(4), false);
-    metrics.first_attempt_delay(Duration::from_secs(4), true);
-    metrics.delivered_delay(Duration::from_secs(7));
+    metrics.first_attempt_delay(Timestamp(0), Timestamp(4_000), false, [0; 16]);
+    metrics.first_attempt_delay(Timestamp(0), Timestamp(4_000_000), true, [0; 16]);
+    metrics.delivered_delay(Timestamp(0), Timestamp(7_000_000), [0; 16]);
     metrics.settle(9, Duration::from_millis(3));
     metrics.claimed(5);
     metrics.taken_over(2);
@@ -179,6 +179,44 @@ fn counters_are_on_the_page_before_they_count() {
     assert_eq!(counters, 23, "{page}");
     assert_eq!(value(&page, "hookward_events_accepted_total"), Some(0.0));
     assert_eq!(value(&page, "hookward_configuration_current"), Some(1.0));
+}
+
+/// What OpenMetrics 1.0 has otherwise than the older format, and no more.
+#[test]
+fn the_page_in_open_metrics_has_the_traces_of_deliveries() {
+    let metrics = busy();
+    metrics.first_attempt_delay(Timestamp(0), Timestamp(30_001_500_000), true, [0xAB; 16]);
+    metrics.first_attempt_delay(Timestamp(1_000_000), Timestamp(1_001_000), false, [0xCD; 16]);
+    metrics.delivered_delay(Timestamp(0), Timestamp(86_400_000_001), [0xEF; 16]);
+    let page = metrics.render_open_metrics();
+    assert!(page.ends_with("\n# EOF\n"), "{page}");
+    let (held, free, delivered) = ("ab".repeat(16), "cd".repeat(16), "ef".repeat(16));
+    let expected = [
+        format!(
+            "hookward_first_attempt_delay_seconds_bucket{{held=\"true\",le=\"86400\"}} 2 \
+             # {{trace_id=\"{held}\"}} 30001.5 30001.500"
+        ),
+        format!(
+            "hookward_first_attempt_delay_seconds_bucket{{held=\"false\",le=\"0.001\"}} 1 \
+             # {{trace_id=\"{free}\"}} 0.001 1.001"
+        ),
+        format!(
+            "hookward_delivered_delay_seconds_bucket{{le=\"+Inf\"}} 2 \
+             # {{trace_id=\"{delivered}\"}} 86400.000001 86400.000"
+        ),
+    ];
+    let shown: Vec<&str> = page.lines().filter(|line| line.contains(" # {")).collect();
+    assert_eq!(shown.len(), expected.len(), "{page}");
+    for line in &expected {
+        assert!(shown.contains(&line.as_str()), "{line} among {shown:#?}");
+    }
+    let counters = page.lines().filter(|line| line.ends_with(" counter"));
+    assert_eq!(counters.filter(|line| !line.ends_with("_total counter")).count(), 23);
+    let samples = |page: &str| -> Vec<String> {
+        let lines = page.lines().filter(|line| !line.starts_with('#'));
+        lines.map(|line| line.split(" # ").next().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(samples(&page), samples(&metrics.render()), "the values are the same");
 }
 
 /// Whoever pushes reads what the page shows, under the same names and as often as he likes.

@@ -15,8 +15,14 @@ pub(crate) async fn metric(address: SocketAddr, series: &str) -> Option<f64> {
 
 /// Status and body of a GET; `None` when there is no answer.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    get_as(address, path, "*/*").await
+}
+
+/// The same for whoever takes only this kind of content.
+pub(crate) async fn get_as(address: SocketAddr, path: &str, accept: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let headers = format!("Host: {address}\r\nAccept: {accept}\r\nConnection: close");
+    let request = format!("GET {path} HTTP/1.1\r\n{headers}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut response = String::new();
     stream.read_to_string(&mut response).await.ok()?;

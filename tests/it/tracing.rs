@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use pb::delivery::State;
 
+use crate::harness::admin;
 use crate::harness::client::{draft, event, waits};
 use crate::harness::collector::Collector;
 use crate::harness::engine::{Engine, on_both_engines};
@@ -18,6 +19,7 @@ use crate::harness::signature::hex;
 
 on_both_engines!(a_published_trace_goes_on_to_the_receiver_and_to_the_collector);
 
+const OPEN_METRICS: &str = "application/openmetrics-text";
 const TRACE: [u8; 16] = *b"\x0a\xf7\x65\x19\x16\xcd\x43\xdd\x84\x48\xeb\x21\x1c\x80\x31\x9c";
 const TRACE_HEX: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: [u8; 8] = *b"\xb7\xad\x6b\x71\x69\x20\x33\x31";
@@ -78,6 +80,14 @@ async fn a_published_trace_goes_on_to_the_receiver_and_to_the_collector(engine: 
         assert_eq!((&*attempt.name, attempt.kind()), ("POST", SpanKind::Client));
         let phase = attempt.attributes.iter().any(|one| one.key == "webhook.attempt.first_byte");
         assert!(phase, "{attempt:?}");
+    }
+    let (_, page) =
+        admin::get_as(service.admin_address(), "/metrics", OPEN_METRICS).await.expect("an answer");
+    for histogram in ["hookward_first_attempt_delay_seconds", "hookward_delivered_delay_seconds"] {
+        let mut buckets =
+            page.lines().filter(|line| line.starts_with(&format!("{histogram}_bucket")));
+        let exemplar = format!(" # {{trace_id=\"{TRACE_HEX}\"}} ");
+        assert!(buckets.any(|line| line.contains(&exemplar)), "{histogram} leads to it: {page}");
     }
     let written = format!("{spans:?}{}", service.written());
     for secret in [patient, "Robin", &subscribed.secret] {

@@ -349,6 +349,9 @@ mod tests {
         let mut forged = chain();
         forged[1] = AuditEntry::after(&forged[0].point(), entry("sub_2"), Timestamp(2));
         assert_eq!(walk(&forged), Err((3, Misfit::Unlinked)));
+        // Nor does it help to link the next one to it, whose hash was made of the old one.
+        forged[2].previous_hash = forged[1].hash;
+        assert_eq!(walk(&forged), Err((3, Misfit::Altered)));
     }
 
     #[test]

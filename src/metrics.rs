@@ -12,6 +12,7 @@
 mod authentication;
 mod canary;
 mod configuration;
+mod database;
 mod delays;
 mod exemplars;
 mod instruments;
@@ -34,6 +35,8 @@ use prometheus::{Registry, TextEncoder};
 
 pub use self::authentication::{AuthenticationRefusal, CredentialSource};
 pub use self::canary::ProbeResult;
+pub use self::database::Pool;
+use self::database::Pools;
 use self::delays::Delays;
 use self::reader::Reader;
 use self::readiness::Readiness;
@@ -150,6 +153,8 @@ struct Values {
     deliveries_claimed: AtomicU64,
     deliveries_taken_over: AtomicU64,
     deliveries_released: AtomicU64,
+    claims_lapsed: AtomicU64,
+    pools: Pools,
     not_asked: AtomicU64,
     circuit_changes: [AtomicU64; CircuitChange::ALL.len()],
     ownership_checks: [AtomicU64; CheckResult::ALL.len()],
@@ -306,6 +311,11 @@ impl Metrics {
     /// Claimed deliveries given back untried.
     pub fn released(&self, count: usize) {
         add(&self.values().deliveries_released, count as u64);
+    }
+
+    /// Deliveries that this process held when it was taken over.
+    pub fn claims_lapsed(&self, count: usize) {
+        add(&self.values().claims_lapsed, count as u64);
     }
 
     /// A request that was not made because our own way out does not work.

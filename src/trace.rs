@@ -63,21 +63,39 @@ pub fn request_span(method: &str, caller: &TraceContext) -> Span {
         rpc.method = method,
         rpc.status_code = Empty,
         error.type = Empty,
+        webhook.intake.wait = Empty,
     );
     set_parent(&span, caller);
     span
 }
 
-/// The span of a commit: a child of the first of these calls that has one, with links to the
-/// others.
+/// Notes in a call's span how long its events waited for their commit to begin, in seconds.
+pub fn record_intake_wait(span: &Span, waited: Duration) {
+    if !span.is_disabled() {
+        span.record("webhook.intake.wait", waited.as_secs_f64());
+    }
+}
+
+/// The span of a commit of so many events: a child of the first of these calls that has one,
+/// with links to the others. `database` as OpenTelemetry's conventions call it.
 #[must_use]
-pub fn commit_span<'a>(calls: impl Iterator<Item = &'a Span>, requests: usize) -> Span {
+pub fn commit_span<'a>(
+    calls: impl Iterator<Item = &'a Span>,
+    events: usize,
+    database: &str,
+) -> Span {
     if !is_exported() {
         return Span::none();
     }
     let mut calls = calls.filter(|call| !call.is_disabled());
     let Some(first) = calls.next() else { return Span::none() };
-    let span = tracing::debug_span!(target: TARGET, parent: first, "commit", requests);
+    let span = tracing::debug_span!(
+        target: TARGET,
+        parent: first,
+        "commit",
+        messaging.batch.message_count = whole(events),
+        db.system.name = database,
+    );
     for other in calls {
         span.follows_from(other.id());
     }
@@ -97,11 +115,11 @@ pub fn record_status(span: &Span, code: &str, server_fault: bool) {
     }
 }
 
-/// The span of attempt `number`, which starts `now`: a child of the publisher's span in
-/// the first hour, later a trace of its own with a link to it. Names are those of
-/// OpenTelemetry's conventions for HTTP clients.
+/// The span of attempt `number`, which starts `now` after a wait in this process's memory: a
+/// child of the publisher's span in the first hour, later a trace of its own with a link to
+/// it. Names are those of OpenTelemetry's conventions for HTTP clients.
 #[must_use]
-pub fn attempt_span(event: &EventSummary, number: u32, now: Timestamp) -> Span {
+pub fn attempt_span(event: &EventSummary, number: u32, waited: Duration, now: Timestamp) -> Span {
     if !is_exported() {
         return Span::none();
     }
@@ -117,15 +135,17 @@ pub fn attempt_span(event: &EventSummary, number: u32, now: Timestamp) -> Span {
         otel.kind = "client",
         otel.status_code = Empty,
         http.request.method = "POST",
-        http.request.resend_count = number.saturating_sub(1),
+        http.request.resend_count = i64::from(number.saturating_sub(1)),
         http.response.status_code = Empty,
         error.type = Empty,
         webhook.event.id = event.id,
         webhook.event.type = event.event_type,
+        webhook.queue.wait = waited.as_secs_f64(),
         webhook.attempt.dns = Empty,
         webhook.attempt.connect = Empty,
         webhook.attempt.tls = Empty,
         webhook.attempt.first_byte = Empty,
+        webhook.attempt.body = Empty,
     );
     if now.since(event.publish_time) < CHILD_WITHIN {
         set_parent(&span, published);
@@ -146,6 +166,7 @@ pub fn record_timing(timing: Timing) {
         ("webhook.attempt.connect", timing.connect),
         ("webhook.attempt.tls", timing.tls),
         ("webhook.attempt.first_byte", timing.first_byte),
+        ("webhook.attempt.body", timing.body),
     ] {
         if let Some(took) = took {
             span.record(name, took.as_secs_f64());
@@ -215,12 +236,50 @@ fn error_type(attempt: &Attempt) -> Option<String> {
 
 fn record_end(span: &Span, attempt: &Attempt) {
     if let Some(status) = attempt.http_status {
-        span.record("http.response.status_code", status);
+        span.record("http.response.status_code", i64::from(status));
     }
     if let Some(error) = error_type(attempt) {
         span.record("error.type", error);
         span.record("otel.status_code", "ERROR");
     }
+}
+
+/// The place of an attempt in its trace, for what comes of it later.
+#[derive(Clone, Debug, Default)]
+pub struct Origin(Option<SpanContext>);
+
+/// Where what follows from this span goes on.
+#[must_use]
+pub fn origin(span: &Span) -> Origin {
+    if span.is_disabled() {
+        return Origin::default();
+    }
+    let context = span.context().span().span_context().clone();
+    Origin(Some(context).filter(SpanContext::is_valid))
+}
+
+/// The span of the write of what came of so many deliveries: a child of the first of these
+/// attempts that has a span, with links to the others.
+#[must_use]
+pub fn settle_span<'a>(
+    attempts: impl Iterator<Item = &'a Origin>,
+    deliveries: usize,
+    database: &str,
+) -> Span {
+    let mut attempts = attempts.filter_map(|origin| origin.0.clone());
+    let Some(first) = attempts.next() else { return Span::none() };
+    let span = tracing::debug_span!(
+        target: TARGET,
+        parent: None,
+        "settle",
+        messaging.batch.message_count = whole(deliveries),
+        db.system.name = database,
+    );
+    set_parent(&span, Some(first));
+    for other in attempts {
+        span.add_link(other);
+    }
+    span
 }
 
 /// The span's trace id; all zero when nobody exports traces, or not this one.
@@ -275,6 +334,11 @@ fn own_context(span: &Span) -> Option<TraceContext> {
         ),
         tracestate: own.trace_state().header(),
     })
+}
+
+/// A number as an attribute: one without a sign becomes text.
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Whether spans go anywhere.

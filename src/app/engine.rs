@@ -165,6 +165,9 @@ impl Engine {
 
     fn keep(&mut self, metrics: &Metrics) {
         let stop = || self.stop_keeping.clone();
+        if let Some(pools) = self.store.pools() {
+            metrics.pools_by(pools);
+        }
         if let Some(backlogs) = self.intake.backlogs() {
             let count = backlogs.count(self.store.for_upkeep(), metrics.clone(), stop());
             self.keeping.push(vital(count));

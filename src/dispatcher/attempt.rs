@@ -81,7 +81,9 @@ pub(super) async fn attempt(parts: &Parts, turn: Turn, stopping: &AtomicBool) ->
         return Some(Settled::untried(&claim, Next::Release));
     };
     let number = claim.attempts + 1;
-    let span = trace::attempt_span(&claim.event.summary, number, now);
+    let in_queue = claim.since.elapsed();
+    parts.metrics.queue_wait(in_queue);
+    let span = trace::attempt_span(&claim.event.summary, number, in_queue, now);
     let began = Instant::now();
     let made = AssertUnwindSafe(make(parts, &route, &claim, number, now).instrument(span.clone()));
     let made = made.catch_unwind().await.unwrap_or_else(|_| {
@@ -105,7 +107,8 @@ pub(super) async fn attempt(parts: &Parts, turn: Turn, stopping: &AtomicBool) ->
     if !is_canary {
         report(parts, &claim, waited, &attempt, next);
     }
-    Some(Settled::tried(&claim, attempt, next, mark, endpoint.version))
+    let settled = Settled::tried(&claim, attempt, next, mark, endpoint.version);
+    Some(settled.in_trace(trace::origin(&span)))
 }
 
 /// What came of a request.

@@ -39,6 +39,7 @@ pub(super) fn claim(organization: &str, endpoint: i64, event: i64) -> Claim {
         attempts: 0,
         takeovers: 0,
         last_chance: false,
+        since: std::time::Instant::now(),
     }
 }
 

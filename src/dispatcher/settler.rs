@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::Parts;
 use super::failure_streaks::View;
@@ -18,6 +19,7 @@ use crate::domain::id::{DeliveryKey, EventKey, OrganizationId};
 use crate::domain::operational_event::{OperationalType, is_operational, is_told};
 use crate::domain::timestamp::{Timestamp, micros};
 use crate::store::{Claim, EndpointNote, Fence, Next, Settlement, StoreError};
+use crate::trace::{self, Origin};
 
 /// Most settlements of a group.
 const GROUP: usize = 512;
@@ -49,6 +51,8 @@ pub(super) struct Settled {
     version: i64,
     /// Whether its end is to be told of.
     is_told: bool,
+    /// Where the attempt is in its trace.
+    origin: Origin,
 }
 
 impl Settled {
@@ -72,6 +76,7 @@ impl Settled {
             mark: Mark::Nothing,
             version: 0,
             is_told,
+            origin: Origin::default(),
         }
     }
 
@@ -86,6 +91,11 @@ impl Settled {
         let attempts = attempt.number;
         let attempt = Some(attempt);
         Settled { attempts, attempt, mark, version, ..Settled::untried(claim, next) }
+    }
+
+    /// The same, of an attempt that is there in its trace.
+    pub(super) fn in_trace(self, origin: Origin) -> Settled {
+        Settled { origin, ..self }
     }
 }
 
@@ -135,8 +145,10 @@ async fn write(parts: &Parts, group: &mut Vec<Settled>) {
         let (mine, others): (Vec<Settled>, Vec<Settled>) =
             group.drain(..).partition(|one| one.fence == fence);
         *group = others;
+        let origins = mine.iter().map(|one| &one.origin);
+        let span = trace::settle_span(origins, mine.len(), parts.store.system());
         let batch = settlements(parts, mine);
-        if write_batch(parts, fence, &batch).await {
+        if write_batch(parts, fence, &batch).instrument(span).await {
             done(parts, fence, &batch);
         }
     }

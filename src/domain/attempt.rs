@@ -91,6 +91,8 @@ pub struct Timing {
     pub tls: Option<Duration>,
     /// From handing the request to the connection to the head of the answer.
     pub first_byte: Option<Duration>,
+    /// From there to the end of the answer, or of what is read of it.
+    pub body: Option<Duration>,
 }
 
 /// How an attempt ended. The numbers are those of the column and of the API's

@@ -12,11 +12,10 @@ use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
-use http::Response;
 use http::StatusCode;
 use http::header;
+use http::response::Parts;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -36,6 +35,7 @@ use super::connect;
 use super::connect::Connection;
 use super::proxy::Proxy;
 use super::response;
+use super::response::Received;
 use super::target::Target;
 
 /// Headers this room adds.
@@ -98,8 +98,12 @@ async fn attempt(
         let begun = Instant::now();
         match connection.sender.try_send_request(message).await {
             Ok(answer) => {
-                course.timing.first_byte = Some(begun.elapsed());
-                return finish(room, subscription, connection, answer).await;
+                let first_byte = begun.elapsed();
+                course.timing.first_byte = Some(first_byte);
+                let (head, body) = answer.into_parts();
+                let received = response::receive(body).await?;
+                course.timing.body = Some(begun.elapsed().saturating_sub(first_byte));
+                return Ok(finish(room, subscription, connection, &head, received).await);
             }
             Err(mut refused) => match refused.take_message() {
                 // Not a byte was written: the idle connection had ended. Once more,
@@ -150,20 +154,19 @@ fn frames_message(name: &HeaderName) -> bool {
     )
 }
 
-/// Reads the rest of the answer, then keeps or drops the connection.
+/// Keeps or drops the connection after an answer.
 async fn finish(
     room: &Room,
     subscription: SubscriptionKey,
     connection: Connection,
-    answer: Response<Incoming>,
-) -> Result<Outcome, Trouble> {
-    let (head, body) = answer.into_parts();
-    let received = response::receive(body).await?;
+    head: &Parts,
+    received: Received,
+) -> Outcome {
     if received.ended && head.status != StatusCode::SWITCHING_PROTOCOLS {
         keep(room, subscription, connection).await;
     }
     let retry_after = retry_after(&head.headers);
-    Ok(Outcome::Responded { status: head.status.as_u16(), retry_after, body: received.start })
+    Outcome::Responded { status: head.status.as_u16(), retry_after, body: received.start }
 }
 
 /// How long the receiver asks to be left alone.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{DELIVERIES_MAX, Job, PublishError, PublishedEvent};
 use crate::domain::canary;
@@ -68,6 +69,11 @@ impl Batch {
 
     pub(super) fn len(&self) -> usize {
         self.requests.len()
+    }
+
+    /// How many events its requests have.
+    pub(super) fn events(&self) -> usize {
+        self.requests.iter().map(|request| request.job.events.len()).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -287,6 +293,7 @@ impl Matched {
 
     /// The same, with what the dispatcher needs.
     pub(super) fn claims(&self, fence: Fence) -> Vec<Claim> {
+        let since = Instant::now();
         let of = |row: &NewEventRow| {
             let event = Arc::clone(&row.event);
             let claim = move |subscription| Claim {
@@ -297,6 +304,7 @@ impl Matched {
                 attempts: 0,
                 takeovers: 0,
                 last_chance: false,
+                since,
             };
             claimed_targets(row).map(claim).collect::<Vec<_>>()
         };

@@ -175,6 +175,9 @@ impl Batcher {
     /// `None`: what it took says nothing of the store.
     async fn serve(&self, gathered: Gathered, trouble: &Trouble) -> Option<Answered> {
         let Gathered { jobs, room, came, .. } = gathered;
+        for job in &jobs {
+            trace::record_intake_wait(&job.span, job.came.elapsed());
+        }
         let moved = self.commit(Batch::new(jobs), trouble).await;
         (!moved).then(|| Answered { room, oldest: came.elapsed() })
     }
@@ -186,7 +189,8 @@ impl Batcher {
         let mut moving = None;
         while let Some(part) = parts.pop_front() {
             let Part { batch, known, stale, apart } = part;
-            let span = trace::commit_span(batch.spans(), batch.len());
+            let events = batch.events();
+            let span = trace::commit_span(batch.spans(), events, self.store.system());
             match self.attempt(batch, &known, stale).instrument(span).await {
                 Ok(Tried::Done) => {}
                 Ok(Tried::Again(batch)) => {

@@ -21,11 +21,11 @@ pub async fn keep(lease: Lease, store: Store, metrics: Metrics, stop: Cancellati
             _ = rhythm.tick() => {}
         }
         let began = Instant::now();
-        let mut beaten = beat(&lease, &store, &mut session).await;
+        let mut beaten = beat(&lease, &store, &metrics, &mut session).await;
         if beaten.is_err() && began.elapsed() < every {
             // The session may have been ended, and its lock with it: others would soon take
             // this replica for dead.
-            beaten = beat(&lease, &store, &mut session).await;
+            beaten = beat(&lease, &store, &metrics, &mut session).await;
         }
         if let Err(error) = beaten {
             tracing::warn!(%error, "heartbeat failed");
@@ -35,16 +35,24 @@ pub async fn keep(lease: Lease, store: Store, metrics: Metrics, stop: Cancellati
     }
 }
 
-async fn beat(lease: &Lease, store: &Store, session: &mut LeaseSession) -> Result<(), StoreError> {
+async fn beat(
+    lease: &Lease,
+    store: &Store,
+    metrics: &Metrics,
+    session: &mut LeaseSession,
+) -> Result<(), StoreError> {
     let sent = Instant::now();
     let low_key = lease.low_key();
     match store.heartbeat(session, lease.fence(), low_key).await {
         Ok(beat) => lease.renewed(sent, beat.now),
         Err(StoreError::Fenced) => {
             tracing::warn!("another replica has taken this one over; registering anew");
-            if let Err(error) = start_over(lease, store).await {
-                tracing::warn!(%error, "cannot register");
-                return Ok(());
+            match start_over(lease, store).await {
+                Ok(lost) => metrics.claims_lapsed(lost),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot register");
+                    return Ok(());
+                }
             }
         }
         Err(error) => return Err(error),
@@ -55,8 +63,7 @@ async fn beat(lease: &Lease, store: &Store, session: &mut LeaseSession) -> Resul
     Ok(())
 }
 
-async fn start_over(lease: &Lease, store: &Store) -> Result<(), StoreError> {
+async fn start_over(lease: &Lease, store: &Store) -> Result<usize, StoreError> {
     let sent = Instant::now();
-    lease.replaced(sent, store.register().await?);
-    Ok(())
+    Ok(lease.replaced(sent, store.register().await?))
 }

@@ -150,12 +150,14 @@ impl Ledger {
         }
     }
 
-    /// Everything held is another replica's now.
-    pub(super) fn start_over(&self, fence: Fence) {
+    /// Everything held is another replica's now. Tells how many deliveries that were.
+    pub(super) fn start_over(&self, fence: Fence) -> usize {
         let mut held = self.held();
+        let lost = held.fresh.len() + held.in_due.len();
         held.fence = fence;
         held.fresh.clear();
         held.in_due.clear();
+        lost
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

@@ -135,13 +135,15 @@ impl Lease {
     }
 
     /// Starts over under a new fence: what was held is another replica's now.
-    fn replaced(&self, sent: Instant, registered: Registered) {
+    /// Tells how many deliveries are lost with what it was.
+    fn replaced(&self, sent: Instant, registered: Registered) -> usize {
         let Registered { fence, now, newest } = registered;
         // Its number may be another one now, whose last holder had a clock ahead.
         self.inner.keys.pass(newest);
-        self.inner.ledger.start_over(fence);
+        let lost = self.inner.ledger.start_over(fence);
         *self.held() = Held { fence, renewed: sent };
         self.set_clock(now);
+        lost
     }
 
     fn set_clock(&self, now: Timestamp) {

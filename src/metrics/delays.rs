@@ -1,5 +1,7 @@
 //! How long deliveries take, with the trace of one that took so long.
 
+use std::time::Duration;
+
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, Meter};
 
@@ -21,6 +23,7 @@ pub(super) struct Delays {
     first_attempt: Histogram<f64>,
     held_labels: [[KeyValue; 1]; 2],
     delivered: Histogram<f64>,
+    queue: Histogram<f64>,
     first_attempt_exemplars: Exemplars,
     delivered_exemplars: Exemplars,
 }
@@ -37,6 +40,12 @@ impl Delays {
                 meter,
                 DELIVERED,
                 "Time from publish to the receiver's success",
+                &BOUNDS,
+            ),
+            queue: seconds(
+                meter,
+                "hookward_queue_wait_seconds",
+                "Time that deliveries waited in memory for an attempt",
                 &BOUNDS,
             ),
             first_attempt_exemplars: Exemplars::new(FIRST_ATTEMPT, held, &BOUNDS),
@@ -64,6 +73,11 @@ impl Metrics {
         let delay = began.since(published);
         delays.first_attempt.record(delay.as_secs_f64(), &delays.held_labels[series]);
         delays.first_attempt_exemplars.keep(series, delay, began, trace_id);
+    }
+
+    /// Time that a delivery waited in this process's memory for an attempt.
+    pub fn queue_wait(&self, waited: Duration) {
+        self.inner.times.delays.queue.record(waited.as_secs_f64(), &[]);
     }
 
     /// Time from publish to the receiver's success, and the trace to read of it.

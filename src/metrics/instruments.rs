@@ -9,7 +9,7 @@ use opentelemetry::metrics::{Histogram, Meter};
 
 use super::{
     AuthenticationRefusal, CircuitChange, CredentialSource, Delays, Disabled, ENDS, ProbeResult,
-    Refusal, STAGES, Times, Values, configuration,
+    Refusal, STAGES, Times, Values, configuration, database,
 };
 use crate::domain::attempt::AttemptResult;
 use crate::domain::operational_event::OperationalType;
@@ -91,6 +91,7 @@ pub(super) fn observe(meter: &Meter, values: &Arc<Values>) {
     observe_levels(meter, values);
     observe_process(meter, values);
     configuration::observe(meter, values);
+    database::observe(meter, values);
 }
 
 fn observe_publishing(meter: &Meter, values: &Arc<Values>) {
@@ -149,6 +150,13 @@ fn observe_deliveries(meter: &Meter, values: &Arc<Values>) {
         "hookward_deliveries_released_total",
         "Claimed deliveries given back untried",
         |values| &values.deliveries_released,
+    );
+    count(
+        meter,
+        values,
+        "hookward_claims_lapsed_total",
+        "Deliveries that this process held when another took it over",
+        |values| &values.claims_lapsed,
     );
     count(
         meter,

@@ -28,6 +28,10 @@ fn busy() -> Metrics {
     metrics.claimed(5);
     metrics.taken_over(2);
     metrics.released(4);
+    metrics.claims_lapsed(6);
+    metrics.queue_wait(Duration::from_millis(5));
+    let pool = |in_use| Pool { in_use, size: 6, waits: 2, waited: Duration::from_millis(1500) };
+    metrics.pools_by(move || Some([pool(3), pool(0)]));
     metrics.not_asked();
     metrics.circuit_changed(CircuitChange::Opened);
     metrics.circuit_changed(CircuitChange::Reopened);
@@ -153,6 +157,24 @@ fn the_page_says_what_was_counted() {
 }
 
 #[test]
+fn the_page_says_what_waits_for_what() {
+    let page = busy().render();
+    for (series, expected) in [
+        ("hookward_claims_lapsed_total", 6.0),
+        ("hookward_queue_wait_seconds_bucket{le=\"0.005\"}", 1.0),
+        ("hookward_database_connections_in_use{work=\"engine\"}", 3.0),
+        ("hookward_database_connections_in_use{work=\"calls\"}", 0.0),
+        ("hookward_database_connections_max{work=\"calls\"}", 6.0),
+        ("hookward_database_waits_total{work=\"engine\"}", 2.0),
+        ("hookward_database_wait_seconds_total{work=\"engine\"}", 1.5),
+    ] {
+        assert_eq!(value(&page, series), Some(expected), "{series} on\n{page}");
+    }
+    let none = Metrics::new().render();
+    assert!(!none.contains("hookward_database_connections"), "without a server: {none}");
+}
+
+#[test]
 fn the_page_says_how_probes_and_changes_of_settings_ended() {
     let page = busy().render();
     for (series, expected) in [
@@ -176,7 +198,7 @@ fn the_page_says_how_probes_and_changes_of_settings_ended() {
 fn counters_are_on_the_page_before_they_count() {
     let page = Metrics::new().render();
     let counters = page.lines().filter(|line| line.ends_with(" counter")).count();
-    assert_eq!(counters, 23, "{page}");
+    assert_eq!(counters, 24, "{page}");
     assert_eq!(value(&page, "hookward_events_accepted_total"), Some(0.0));
     assert_eq!(value(&page, "hookward_configuration_current"), Some(1.0));
 }
@@ -211,7 +233,7 @@ fn the_page_in_open_metrics_has_the_traces_of_deliveries() {
         assert!(shown.contains(&line.as_str()), "{line} among {shown:#?}");
     }
     let counters = page.lines().filter(|line| line.ends_with(" counter"));
-    assert_eq!(counters.filter(|line| !line.ends_with("_total counter")).count(), 23);
+    assert_eq!(counters.filter(|line| !line.ends_with("_total counter")).count(), 26);
     let samples = |page: &str| -> Vec<String> {
         let lines = page.lines().filter(|line| !line.starts_with('#'));
         lines.map(|line| line.split(" # ").next().unwrap_or_default().to_owned()).collect()

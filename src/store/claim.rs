@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use sea_orm::{ConnectionTrait, Value};
 
@@ -36,6 +37,8 @@ pub struct Claim {
     pub takeovers: u32,
     /// Whether the next failure is final.
     pub last_chance: bool,
+    /// Since when this process has it.
+    pub since: Instant,
 }
 
 impl Claim {
@@ -125,6 +128,7 @@ impl Store {
         // What was purged a moment ago is not sent, and has no due row any more.
         let there =
             |key: &EventKey| events.get(key).filter(|event| event.summary.purge_time.is_none());
+        let since = Instant::now();
         let claim = |one: Picked| {
             there(&one.delivery.event).map(|event| Claim {
                 event: Arc::clone(event),
@@ -134,6 +138,7 @@ impl Store {
                 attempts: one.attempts,
                 takeovers: one.takeovers,
                 last_chance: one.last_chance,
+                since,
             })
         };
         Ok(picked.into_iter().filter_map(claim).collect())

@@ -104,6 +104,7 @@ pub use self::sweep::Purged;
 use self::link::Link;
 use self::vault::Vault;
 use crate::domain::id::IdCodec;
+use crate::metrics::Pool;
 
 /// A database, ready for use. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -153,6 +154,21 @@ impl Store {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.inner.engine == DbBackend::Postgres
+    }
+
+    /// What the database is, as OpenTelemetry's conventions name it.
+    #[must_use]
+    pub fn system(&self) -> &'static str {
+        if self.is_shared() { "postgresql" } else { "sqlite" }
+    }
+
+    /// What tells how the connections to a server are used, the engine's and those of calls,
+    /// for as long as the server is used. `None` on SQLite, which has none that anybody waits
+    /// for.
+    #[must_use]
+    pub fn pools(&self) -> Option<impl Fn() -> Option<[Pool; 2]> + Send + Sync + use<>> {
+        let server = Arc::downgrade(self.write.server()?);
+        Some(move || server.upgrade().map(|server| server.pools()))
     }
 
     /// The same database for calls of people: they share connections of their own, so

@@ -9,16 +9,18 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::{self, Connection, Row};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::lent::Lent;
 use super::row_security::ApiRole;
+use crate::metrics::Pool;
 
 /// How long somebody waits for a connection, opening one included.
 const ACQUIRE: Duration = Duration::from_secs(1);
@@ -93,6 +95,9 @@ pub(super) enum Doubt {
 /// The connections of one side.
 struct Stock {
     places: Arc<Semaphore>,
+    size: usize,
+    waits: AtomicU64,
+    waited_micros: AtomicU64,
     /// In the order in which they came back; the last is lent first.
     idle: Mutex<Vec<(Session, Instant)>>,
     /// Tells one who waits that a connection came back.
@@ -153,8 +158,7 @@ impl Server {
             let Some(stock) = self.stock(side) else {
                 return Ok(Lent::new(Arc::clone(self), side, self.open().await?, None));
             };
-            let places = Arc::clone(&stock.places);
-            let place = places.acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+            let place = stock.place().await?;
             let session = match stock.take() {
                 Some(session) => session,
                 None => self.open_or_share(stock).await?,
@@ -191,6 +195,11 @@ impl Server {
         // Only now: it has proved that the server is there.
         let generation = self.generation.borrow().now;
         Ok(Session { connection, backend, generation, opened: Instant::now() })
+    }
+
+    /// How the engine's connections are used, and the callers'.
+    pub(super) fn pools(&self) -> [Pool; 2] {
+        [self.engine.pool(), self.callers.pool()]
     }
 
     /// Takes a connection back that is ready for the next statement.
@@ -342,8 +351,35 @@ impl fmt::Debug for Server {
 
 impl Stock {
     fn new(places: u32) -> Stock {
-        let places = Arc::new(Semaphore::new(places as usize));
-        Stock { places, idle: Mutex::default(), returned: Notify::new() }
+        let size = places as usize;
+        Stock {
+            places: Arc::new(Semaphore::new(size)),
+            size,
+            waits: AtomicU64::new(0),
+            waited_micros: AtomicU64::new(0),
+            idle: Mutex::default(),
+            returned: Notify::new(),
+        }
+    }
+
+    /// A place, at once or when there is one.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, sqlx::Error> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting { stock: self, began: Instant::now() };
+        let places = Arc::clone(&self.places);
+        places.acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)
+    }
+
+    fn pool(&self) -> Pool {
+        Pool {
+            in_use: self.size.saturating_sub(self.places.available_permits()),
+            size: self.size,
+            waits: self.waits.load(Ordering::Relaxed),
+            waited: Duration::from_micros(self.waited_micros.load(Ordering::Relaxed)),
+        }
     }
 
     /// The next that is idle.
@@ -382,6 +418,19 @@ impl Stock {
     fn idle(&self) -> MutexGuard<'_, Vec<(Session, Instant)>> {
         // A list of whole connections has no half-written state.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who waits for a place. It counts however it ends, also where it is given up.
+struct Waiting<'a> {
+    stock: &'a Stock,
+    began: Instant,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.stock.waited_micros.fetch_add(micros, Ordering::Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use opentelemetry::Value;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
@@ -16,6 +17,7 @@ use crate::domain::id::{EventKey, OrganizationId};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const HOUR: i64 = 3_600_000_000;
+const NO_WAIT: Duration = Duration::ZERO;
 
 #[derive(Clone, Debug, Default)]
 struct Collected(Arc<Mutex<Vec<SpanData>>>);
@@ -79,7 +81,7 @@ fn without_an_exporter_the_publishers_context_goes_through() {
     // As the program has it: something listens, but not to these spans.
     let subscriber = tracing_subscriber::registry().with(LevelFilter::INFO);
     tracing::subscriber::with_default(subscriber, || {
-        let span = attempt_span(&event(published()), 1, Timestamp(0));
+        let span = attempt_span(&event(published()), 1, NO_WAIT, Timestamp(0));
         assert!(span.is_disabled());
         assert_eq!(trace_id(&span), [0; 16]);
         assert_eq!(context_to_store(&span, published()), published());
@@ -98,7 +100,7 @@ fn no_context_is_no_header() {
 #[test]
 fn an_attempt_continues_the_publishers_trace_in_the_first_hour() {
     let ((id, sent), spans) = exported(|| {
-        let span = attempt_span(&event(published()), 2, Timestamp(HOUR - 1));
+        let span = attempt_span(&event(published()), 2, NO_WAIT, Timestamp(HOUR - 1));
         (trace_id(&span), span.in_scope(|| sent(&published())))
     });
     let [span] = spans.as_slice() else { panic!("{spans:?}") };
@@ -115,7 +117,7 @@ fn an_attempt_continues_the_publishers_trace_in_the_first_hour() {
 #[test]
 fn a_later_attempt_is_a_trace_of_its_own_with_a_link() {
     let (sent, spans) = exported(|| {
-        let span = attempt_span(&event(published()), 9, Timestamp(HOUR));
+        let span = attempt_span(&event(published()), 9, NO_WAIT, Timestamp(HOUR));
         span.in_scope(|| sent(&published()))
     });
     let [span] = spans.as_slice() else { panic!("{spans:?}") };
@@ -130,8 +132,9 @@ fn a_later_attempt_is_a_trace_of_its_own_with_a_link() {
 fn what_the_publisher_did_not_sample_is_not_exported_but_goes_on_as_such() {
     let quiet = PARENT.replace("-01", "-00");
     let quiet = TraceContext { traceparent: quiet, tracestate: String::new() };
-    let (sent, spans) =
-        exported(|| attempt_span(&event(quiet.clone()), 1, Timestamp(0)).in_scope(|| sent(&quiet)));
+    let (sent, spans) = exported(|| {
+        attempt_span(&event(quiet.clone()), 1, NO_WAIT, Timestamp(0)).in_scope(|| sent(&quiet))
+    });
     assert!(spans.is_empty(), "{spans:?}");
     assert!(sent[0].1.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{sent:?}");
     assert!(sent[0].1.ends_with("-00"), "{sent:?}");
@@ -157,7 +160,7 @@ fn a_call_is_a_child_of_its_callers_span_and_is_what_its_events_continue() {
 fn an_attempts_end_says_its_status_and_what_kind_of_error_it_was() {
     let cases = [
         (AttemptResult::Succeeded, Some(204), None),
-        (AttemptResult::HttpStatus, Some(503), Some("503")),
+        (AttemptResult::HttpStatus, Some(503_u16), Some("503")),
         (AttemptResult::Timeout, None, Some("timeout")),
     ];
     for (result, http_status, error) in cases {
@@ -174,12 +177,37 @@ fn an_attempts_end_says_its_status_and_what_kind_of_error_it_was() {
                 fault: Fault::Receiver,
             };
             let event = event(published());
-            record_attempt(&attempt_span(&event, 1, Timestamp(0)), &event, &attempt);
+            record_attempt(&attempt_span(&event, 1, NO_WAIT, Timestamp(0)), &event, &attempt);
         });
         let [span] = spans.as_slice() else { panic!("{spans:?}") };
-        let status = http_status.map(|status| status.to_string());
-        assert_eq!(attribute(span, "http.response.status_code"), status, "{result:?}");
+        // Numbers, as the conventions have them: backends compare them.
+        let status = http_status.map(|status| Value::I64(status.into()));
+        let sent = |key: &str| span.attributes.iter().find(|one| one.key.as_str() == key);
+        let sent = |key: &str| sent(key).map(|one| one.value.clone());
+        assert_eq!(sent("http.response.status_code"), status, "{result:?}");
+        assert_eq!(sent("http.request.resend_count"), Some(Value::I64(0)));
         assert_eq!(attribute(span, "error.type").as_deref(), error, "{result:?}");
         assert!(!format!("{span:?}").contains("not for traces"));
     }
+}
+
+/// One write is for many deliveries: it hangs on one of their attempts and names the others.
+#[test]
+fn a_write_hangs_on_an_attempt_and_is_linked_to_the_others() {
+    let ((), spans) = exported(|| {
+        let attempts = [Timestamp(0), Timestamp(1)]
+            .map(|now| origin(&attempt_span(&event(published()), 1, NO_WAIT, now)));
+        let untraced = Origin::default();
+        let origins = [&untraced, &attempts[0], &attempts[1]];
+        drop(settle_span(origins.into_iter(), 3, "sqlite"));
+        assert!(settle_span([&untraced].into_iter(), 1, "sqlite").is_disabled());
+    });
+    let [first, second, settle] = spans.as_slice() else { panic!("{spans:#?}") };
+    assert_eq!(settle.name, "settle");
+    assert_eq!(settle.parent_span_id, first.span_context.span_id());
+    assert_eq!(settle.span_context.trace_id(), first.span_context.trace_id());
+    let links: Vec<SpanId> = settle.links.iter().map(|link| link.span_context.span_id()).collect();
+    assert_eq!(links, [second.span_context.span_id()]);
+    let count = KeyValue::new("messaging.batch.message_count", 3);
+    assert!(settle.attributes.contains(&count), "{:?}", settle.attributes);
 }

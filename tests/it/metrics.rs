@@ -8,8 +8,10 @@ use crate::harness::admin;
 use crate::harness::client::{draft, event};
 use crate::harness::engine::{Engine, on_both_engines};
 use crate::harness::eventually::eventually;
+use crate::harness::locks::lock;
+use crate::harness::postgres::Cluster;
 use crate::harness::receiver::{Answer, Receiver};
-use crate::harness::service::Service;
+use crate::harness::service::{Service, Settings};
 
 on_both_engines!(
     counters_follow_what_happens,
@@ -87,6 +89,40 @@ async fn what_an_endpoint_or_its_owner_holds_up_is_told_apart(engine: Engine) {
         (told == (2.0, 2.0)).then_some(())
     })
     .await;
+}
+
+/// Two connections: one is the engine's, and the other has a call that waits for a lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_connection_is_counted() {
+    let Some(cluster) = Cluster::own("") else { return };
+    let engine = Engine::postgres_on(&cluster);
+    let service = Settings::new(engine).flag("--database-connections", "2").start().await;
+    let clinic = service.organization("clinic");
+    let receiver = Receiver::answering([200]).await;
+    let subscribed = clinic.subscribe(&receiver, "azodha", "*").await;
+    let of_calls = async |name: &str| service.metric(&format!("{name}{{work=\"calls\"}}")).await;
+    assert_eq!(of_calls("hookward_database_connections_max").await, Some(1.0));
+
+    let mut locking = lock(&cluster, "subscription", 3).await;
+    let waits = tokio::join!(clinic.get(&subscribed.id), clinic.get(&subscribed.id), async {
+        eventually("somebody who waits for the only connection", async || {
+            let in_use = of_calls("hookward_database_connections_in_use").await?;
+            let waits = of_calls("hookward_database_waits_total").await?;
+            (in_use == 1.0 && 1.0 <= waits).then_some(())
+        })
+        .await;
+    });
+    let unlocked = tokio::task::spawn_blocking(move || locking.wait()).await;
+    unlocked.expect("waiting does not panic").expect("it is our child");
+    assert!(waits.0.is_ok() || waits.1.is_ok(), "{waits:?}");
+    assert!(of_calls("hookward_database_wait_seconds_total").await.is_some_and(|time| 0.0 < time));
+    assert_eq!(of_calls("hookward_database_connections_in_use").await, Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_no_connections_to_wait_for() {
+    let service = Service::start(Engine::sqlite()).await;
+    assert!(!scrape(&service).await.contains("hookward_database_"));
 }
 
 async fn labels_hold_nothing_of_callers(engine: Engine) {

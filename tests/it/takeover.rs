@@ -81,6 +81,7 @@ async fn work_of_a_frozen_replica_goes_on_and_its_late_outcome_changes_nothing()
     let now = clinic.delivery(&delivered.id).await.expect("it is there");
     assert_eq!((now.state(), now.attempt_count), (State::Succeeded, delivered.attempt_count));
     assert_eq!(first.count(), 2);
+    assert_eq!(holder.metric("hookward_claims_lapsed_total").await, Some(1.0), "it says so");
 }
 
 /// Everything that the holder asks the database waits for locks, but for its heartbeats.

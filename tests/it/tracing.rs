@@ -74,12 +74,20 @@ async fn a_published_trace_goes_on_to_the_receiver_and_to_the_collector(engine: 
     check_tree(&spans);
     let server = spans.iter().find(|span| span.kind() == SpanKind::Server).expect("seen above");
     assert_eq!(server.name, "hookward.v1.EventService/PublishEvents");
-    assert!(spans.iter().any(|span| span.name == "commit"), "the commit is in the trace");
+    assert!(has(server, "webhook.intake.wait"), "{server:?}");
+    let commit = spans.iter().find(|span| span.name == "commit").expect("it is in the trace");
+    assert!(has(commit, "db.system.name") && has(commit, "messaging.batch.message_count"));
     for id in &sent {
         let attempt = spans.iter().find(|span| hex(&span.span_id) == *id).expect("seen above");
         assert_eq!((&*attempt.name, attempt.kind()), ("POST", SpanKind::Client));
-        let phase = attempt.attributes.iter().any(|one| one.key == "webhook.attempt.first_byte");
-        assert!(phase, "{attempt:?}");
+        for phase in ["webhook.queue.wait", "webhook.attempt.first_byte", "webhook.attempt.body"] {
+            assert!(has(attempt, phase), "{phase} of {attempt:?}");
+        }
+        eventually("the write of what came of it", async || {
+            let parent = |span: &Span| hex(&span.parent_span_id) == *id && span.name == "settle";
+            collector.trace(&TRACE).iter().any(parent).then_some(())
+        })
+        .await;
     }
     let (_, page) =
         admin::get_as(service.admin_address(), "/metrics", OPEN_METRICS).await.expect("an answer");
@@ -166,9 +174,12 @@ async fn what_fails_is_seen_although_its_trace_is_not_sampled() {
     let spans = collector.trace(&TRACE);
     let [failed] = spans.as_slice() else { panic!("{spans:#?}") };
     assert_eq!((&*failed.name, hex(&failed.parent_span_id)), ("POST", PARENT_HEX.to_owned()));
-    let named = |key: &str| failed.attributes.iter().any(|attribute| attribute.key == key);
-    assert!(named("error.type") && named("http.response.status_code"), "{failed:#?}");
+    assert!(has(failed, "error.type") && has(failed, "http.response.status_code"), "{failed:#?}");
     assert!(failed.start_time_unix_nano < failed.end_time_unix_nano);
+}
+
+fn has(span: &Span, attribute: &str) -> bool {
+    span.attributes.iter().any(|one| one.key == attribute)
 }
 
 /// What hangs on a span, a line each.

@@ -195,5 +195,6 @@ fn spec(url: &str) -> SubscriptionSpec {
         max_in_flight: CONNECTIONS,
         tls: <_>::default(),
         payload_mode: PayloadMode::Full,
+        omit_trace_context: false,
     }
 }

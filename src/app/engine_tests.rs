@@ -91,6 +91,7 @@ fn new_subscription(
         max_in_flight: 2,
         tls: ReceiverTls::default(),
         payload_mode: PayloadMode::Full,
+        omit_trace_context: false,
     };
     let organization = organization.clone();
     NewSubscription { key, organization, spec, state: SubscriptionState::Active, secret: None }

@@ -77,6 +77,7 @@ pub fn spec() -> SubscriptionSpec {
         max_in_flight: IN_FLIGHT,
         tls: ReceiverTls::default(),
         payload_mode: PayloadMode::Full,
+        omit_trace_context: false,
     }
 }
 

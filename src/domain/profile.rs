@@ -47,6 +47,7 @@ pub struct Profile {
     operational_events: bool,
     ping: Option<Ping>,
     ownership: Option<OwnershipRule>,
+    trace_context: bool,
 }
 
 /// How a body is made of an event.
@@ -274,6 +275,13 @@ impl Profile {
     #[must_use]
     pub fn ownership(&self) -> Option<&OwnershipRule> {
         self.ownership.as_ref()
+    }
+
+    /// Whether receivers are told which trace a request belongs to, where the subscription
+    /// does not forbid it.
+    #[must_use]
+    pub fn sends_trace_context(&self) -> bool {
+        self.trace_context
     }
 
     /// What of a subscription does not go with its profile. Field paths start at

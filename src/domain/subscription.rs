@@ -84,6 +84,8 @@ pub struct SubscriptionSpec {
     pub tls: ReceiverTls,
     /// How much of an event the receiver gets.
     pub payload_mode: PayloadMode,
+    /// The receiver is told nothing of traces.
+    pub omit_trace_context: bool,
 }
 
 impl std::fmt::Debug for SubscriptionSpec {
@@ -104,6 +106,7 @@ impl std::fmt::Debug for SubscriptionSpec {
             .field("max_in_flight", &self.max_in_flight)
             .field("tls", &self.tls)
             .field("payload_mode", &self.payload_mode)
+            .field("omit_trace_context", &self.omit_trace_context)
             .finish()
     }
 }
@@ -178,6 +181,7 @@ mod tests {
             max_in_flight: 1,
             tls: ReceiverTls::default(),
             payload_mode: PayloadMode::Full,
+            omit_trace_context: false,
         };
         let printed = format!("{spec:?}");
         assert!(printed.contains("X-Tenant") && !printed.contains("hunter2"), "{printed}");

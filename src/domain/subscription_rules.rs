@@ -84,6 +84,8 @@ pub struct SubscriptionInput {
     pub payload_mode: PayloadModeKind,
     /// JSON pointers to what is masked.
     pub masked_pointers: Vec<String>,
+    /// Tell the receiver nothing of traces.
+    pub omit_trace_context: bool,
 }
 
 impl SubscriptionInput {
@@ -136,6 +138,7 @@ impl SubscriptionInput {
             max_in_flight: check_in_flight(self.max_in_flight)?,
             tls,
             payload_mode: PayloadMode::check(self.payload_mode, &self.masked_pointers)?,
+            omit_trace_context: self.omit_trace_context,
         })
     }
 }

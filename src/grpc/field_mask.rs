@@ -21,9 +21,10 @@ pub(super) enum Field {
     Tls,
     PayloadMode,
     MaskedPointers,
+    OmitTraceContext,
 }
 
-const WRITABLE: [(&str, Field); 14] = [
+const WRITABLE: [(&str, Field); 15] = [
     ("name", Field::Name),
     ("url", Field::Url),
     ("event_patterns", Field::EventPatterns),
@@ -38,6 +39,7 @@ const WRITABLE: [(&str, Field); 14] = [
     ("tls", Field::Tls),
     ("payload_mode", Field::PayloadMode),
     ("masked_pointers", Field::MaskedPointers),
+    ("omit_trace_context", Field::OmitTraceContext),
 ];
 
 const OUTPUT_ONLY: [&str; 9] = [
@@ -75,6 +77,7 @@ impl Field {
             Field::Tls => old.tls != new.tls,
             Field::PayloadMode => old.payload_mode.kind() != new.payload_mode.kind(),
             Field::MaskedPointers => old.payload_mode.pointers() != new.payload_mode.pointers(),
+            Field::OmitTraceContext => old.omit_trace_context != new.omit_trace_context,
         }
     }
 }
@@ -131,6 +134,7 @@ fn is_set(field: Field, sent: &pb::Subscription) -> bool {
         Field::Tls => sent.tls.is_some(),
         Field::PayloadMode => sent.payload_mode != 0,
         Field::MaskedPointers => !sent.masked_pointers.is_empty(),
+        Field::OmitTraceContext => sent.omit_trace_context,
     }
 }
 

@@ -191,6 +191,7 @@ mod tests {
             max_in_flight: 16,
             tls: crate::domain::receiver_tls::ReceiverTls::default(),
             payload_mode: PayloadMode::Full,
+            omit_trace_context: false,
         };
         let subscription = Subscription {
             key: SubscriptionKey(key),

@@ -1,5 +1,6 @@
 //! Promise: one trace leads from the publisher's call through the commit and the attempt
-//! to the receiver, over OTLP and W3C trace context.
+//! to the receiver, over OTLP and W3C trace context; a receiver that is to know nothing of it
+//! does not.
 
 use std::collections::BTreeSet;
 
@@ -11,19 +12,36 @@ use pb::delivery::State;
 use crate::harness::admin;
 use crate::harness::client::{draft, event, waits};
 use crate::harness::collector::Collector;
+use crate::harness::consent::write_profile;
 use crate::harness::engine::{Engine, on_both_engines};
 use crate::harness::eventually::eventually;
 use crate::harness::receiver::Receiver;
 use crate::harness::service::{Service, Settings};
 use crate::harness::signature::hex;
 
-on_both_engines!(a_published_trace_goes_on_to_the_receiver_and_to_the_collector);
+on_both_engines!(
+    a_published_trace_goes_on_to_the_receiver_and_to_the_collector,
+    a_receiver_that_is_to_get_no_trace_context_gets_none,
+);
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
 const TRACE: [u8; 16] = *b"\x0a\xf7\x65\x19\x16\xcd\x43\xdd\x84\x48\xeb\x21\x1c\x80\x31\x9c";
 const TRACE_HEX: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: [u8; 8] = *b"\xb7\xad\x6b\x71\x69\x20\x33\x31";
 const PARENT_HEX: &str = "b7ad6b7169203331";
+const STATE: &str = "congo=t61rcWkgMzE";
+const BOTH: (bool, bool) = (true, true);
+const NEITHER: (bool, bool) = (false, false);
+
+const QUIET: &str = r#"
+    name = "quiet"
+    description = "The payload, and nothing of traces"
+    content_type = "application/json"
+    trace_context = false
+    [body]
+    kind = "payload"
+    payload = "json"
+"#;
 
 /// A server that sends its spans soon.
 fn exporting(engine: Engine, collector: &Collector) -> Settings {
@@ -178,6 +196,69 @@ async fn what_fails_is_seen_although_its_trace_is_not_sampled() {
     assert!(failed.start_time_unix_nano < failed.end_time_unix_nano);
 }
 
+async fn a_receiver_that_is_to_get_no_trace_context_gets_none(engine: Engine) {
+    let collector = Collector::start().await;
+    let service = exporting(engine, &collector).start().await;
+    let clinic = service.organization("clinic");
+    let (told, spared) = (Receiver::answering([200]).await, Receiver::answering([200]).await);
+    let plain = clinic.subscribe(&told, "standard", "*").await.subscription;
+    let omits = pb::Subscription { omit_trace_context: true, ..draft(&spared, "standard", "*") };
+    let omits = clinic.create(omits).await.subscription;
+    assert_eq!((plain.omit_trace_context, omits.omit_trace_context), (false, true));
+    assert_eq!(clinic.get(&omits.id).await.expect("it is there"), omits);
+
+    publish_traced(&service, event("invoice.paid", "{}")).await;
+    assert_eq!((carries(&told, 1).await, carries(&spared, 1).await), (BOTH, NEITHER));
+    eventually("the spans of both attempts", async || {
+        let spans = collector.trace(&TRACE);
+        let attempts = spans.iter().filter(|span| span.kind() == SpanKind::Client);
+        (attempts.count() == 2).then_some(())
+    })
+    .await;
+    for id in [&plain.id, &omits.id] {
+        clinic.ping(id).await.expect("it is active");
+    }
+    assert_eq!(carries(&told, 2).await, (true, false), "the ping's own trace has no state");
+    assert_eq!(carries(&spared, 2).await, NEITHER);
+
+    for (id, omit_trace_context) in [(plain.id, true), (omits.id, false)] {
+        let change = pb::Subscription { id, omit_trace_context, ..Default::default() };
+        let changed = clinic.try_update(change, &["omit_trace_context"]).await;
+        assert_eq!(changed.expect("nobody else writes").omit_trace_context, omit_trace_context);
+    }
+    publish_traced(&service, event("invoice.paid", "{}")).await;
+    assert_eq!((carries(&told, 3).await, carries(&spared, 3).await), (NEITHER, BOTH));
+}
+
+/// Here nobody exports traces: what the publisher sent would go through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_can_keep_traces_from_all_of_its_receivers() {
+    let engine = Engine::sqlite();
+    write_profile(&engine, "quiet", QUIET);
+    let folder = engine.folder().join("profiles.d").display().to_string();
+    let service = Settings::new(engine).flag("--profiles", &folder).start().await;
+    let clinic = service.organization("clinic");
+    let (told, spared) = (Receiver::answering([200]).await, Receiver::answering([200]).await);
+    clinic.subscribe(&told, "standard", "*").await;
+    clinic.subscribe(&spared, "quiet", "*").await;
+
+    publish_traced(&service, event("invoice.paid", "{}")).await;
+
+    assert_eq!((carries(&told, 1).await, carries(&spared, 1).await), (BOTH, NEITHER));
+    let request = pb::ListProfilesRequest { organization_id: clinic.name() };
+    let profiles = clinic.subscriptions().list_profiles(request).await;
+    for profile in profiles.expect("it is readable").into_inner().profiles {
+        assert_eq!(profile.trace_context, profile.name != "quiet", "{}", profile.name);
+    }
+}
+
+/// Whether request `number`, of which 1 is the first, has `traceparent` and `tracestate`.
+async fn carries(receiver: &Receiver, number: usize) -> (bool, bool) {
+    let requests = receiver.received(number).await;
+    let has = |name| requests[number - 1].header(name).is_some();
+    (has("traceparent"), has("tracestate"))
+}
+
 fn has(span: &Span, attribute: &str) -> bool {
     span.attributes.iter().any(|one| one.key == attribute)
 }
@@ -214,6 +295,7 @@ async fn publish_in(service: &Service, event: pb::Event, flags: &str) -> String 
     });
     let context = format!("00-{TRACE_HEX}-{PARENT_HEX}-{flags}");
     request.metadata_mut().insert("traceparent", context.parse().expect("ASCII"));
+    request.metadata_mut().insert("tracestate", STATE.parse().expect("ASCII"));
     let response = clinic.events().publish_events(request).await.expect("it keeps the rules");
     response.into_inner().results.remove(0).event_id
 }

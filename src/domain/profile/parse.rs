@@ -130,6 +130,7 @@ fn prepare(file: ProfileFile) -> Result<Profile, Wrong> {
         operational_events: file.patterns.operational,
         ping,
         ownership,
+        trace_context: file.trace_context,
     })
 }
 

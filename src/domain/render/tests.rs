@@ -56,6 +56,7 @@ fn subscription(profile: &str) -> SubscriptionSpec {
         max_in_flight: 16,
         tls: ReceiverTls::default(),
         payload_mode: PayloadMode::Full,
+        omit_trace_context: false,
     }
 }
 

@@ -64,12 +64,14 @@ fn what_is_given_is_kept() {
         input.max_in_flight = 256;
         input.payload_mode = PayloadModeKind::Masked;
         input.masked_pointers = vec!["/patient/name".to_owned()];
+        input.omit_trace_context = true;
         input.event_patterns[7] = "hookward.*".to_owned();
         profile.service_patterns = true;
         profile.operational_events = true;
     });
     let spec = spec.expect("valid");
     assert_eq!(spec.payload_mode.pointers(), ["/patient/name"]);
+    assert!(spec.omit_trace_context);
     assert_eq!(spec.account, Some(AccountId::stored("ward-3")));
     assert_eq!(spec.headers, map("api-key", "stored"));
     assert_eq!(spec.retry_waits.len(), 8);

@@ -51,6 +51,7 @@ impl Draft {
             tls: tls(sent.tls),
             payload_mode: payload_mode(sent.payload_mode)?,
             masked_pointers: sent.masked_pointers,
+            omit_trace_context: sent.omit_trace_context,
         };
         Ok(Draft { profile: sent.profile, input })
     }
@@ -72,6 +73,7 @@ impl Draft {
             tls: spec.tls.to_input(),
             payload_mode: spec.payload_mode.kind(),
             masked_pointers: spec.payload_mode.pointers(),
+            omit_trace_context: spec.omit_trace_context,
         };
         Draft { profile: spec.profile, input }
     }
@@ -104,6 +106,7 @@ impl Draft {
                 Field::Tls => input.tls = tls(sent.tls.clone()),
                 Field::PayloadMode => input.payload_mode = payload_mode(sent.payload_mode)?,
                 Field::MaskedPointers => input.masked_pointers.clone_from(&sent.masked_pointers),
+                Field::OmitTraceContext => input.omit_trace_context = sent.omit_trace_context,
             }
         }
         Ok(())

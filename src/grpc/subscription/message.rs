@@ -128,6 +128,7 @@ pub(super) fn spec_message(spec: &SubscriptionSpec) -> pb::Subscription {
         tls: tls_message(&spec.tls),
         payload_mode: payload_mode_message(spec.payload_mode.kind()).into(),
         masked_pointers: spec.payload_mode.pointers(),
+        omit_trace_context: spec.omit_trace_context,
         ..pb::Subscription::default()
     }
 }

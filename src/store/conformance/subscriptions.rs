@@ -82,6 +82,7 @@ async fn a_change_gets_a_new_version(store: Store) {
     let change = |mut one: Subscription| -> Result<Change, ()> {
         one.spec.name = "renamed".into();
         one.spec.account = None;
+        one.spec.omit_trace_context = false;
         one.state_reason = "why".into();
         Ok(Change::Write(Box::new(one)))
     };
@@ -92,6 +93,7 @@ async fn a_change_gets_a_new_version(store: Store) {
     for one in [changed, read] {
         assert_eq!((one.spec.name.as_str(), one.state_reason.as_str()), ("renamed", "why"));
         assert_eq!(one.spec.account, made.spec.account, "the account is immutable");
+        assert!(made.spec.omit_trace_context && !one.spec.omit_trace_context);
         assert_eq!(one.version, made.version + 1);
         assert_eq!(one.create_time, made.create_time);
         assert!(made.update_time <= one.update_time);

@@ -214,6 +214,7 @@ pub(super) fn spec() -> SubscriptionSpec {
         max_in_flight: 16,
         tls: ReceiverTls::default(),
         payload_mode: PayloadMode::Full,
+        omit_trace_context: true,
     }
 }
 

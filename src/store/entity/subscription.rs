@@ -2,6 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
+#[expect(clippy::struct_excessive_bools, reason = "columns, each by itself")]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "subscription")]
 pub struct Model {
@@ -30,6 +31,7 @@ pub struct Model {
     pub deleted: bool,
     pub payload_mode: i16,
     pub masked_pointers: String,
+    pub omit_trace_context: bool,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

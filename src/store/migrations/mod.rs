@@ -23,6 +23,7 @@ impl MigratorTrait for Migrations {
             Box::new(M0008),
             Box::new(M0009),
             Box::new(M0010),
+            Box::new(M0011),
         ]
     }
 }
@@ -232,6 +233,27 @@ impl MigrationTrait for M0010 {
         let sql = match connection.get_database_backend() {
             DbBackend::Postgres => include_str!("postgres_0010.sql"),
             _ => include_str!("sqlite_0010.sql"),
+        };
+        connection.execute_unprepared(sql).await.map(drop)
+    }
+}
+
+/// Receivers that are told nothing of traces.
+struct M0011;
+
+impl MigrationName for M0011 {
+    fn name(&self) -> &'static str {
+        "m0011_omit_trace_context"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0011 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => include_str!("postgres_0011.sql"),
+            _ => include_str!("sqlite_0011.sql"),
         };
         connection.execute_unprepared(sql).await.map(drop)
     }

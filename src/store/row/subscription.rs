@@ -46,6 +46,7 @@ pub(in crate::store) fn subscription(
         max_in_flight: number(found.max_in_flight, "max_in_flight")?,
         tls,
         payload_mode: payload_mode(found.payload_mode, &found.masked_pointers)?,
+        omit_trace_context: found.omit_trace_context,
     };
     Ok(Subscription {
         key: SubscriptionKey(key),
@@ -103,6 +104,7 @@ pub(in crate::store) fn subscription_model(
         deleted: false,
         payload_mode: spec.payload_mode.kind() as i16,
         masked_pointers: pointers_text(&spec.payload_mode),
+        omit_trace_context: spec.omit_trace_context,
     }
 }
 

@@ -38,6 +38,7 @@ fn spec(signing_enabled: bool) -> SubscriptionSpec {
         max_in_flight: 1,
         tls: ReceiverTls::default(),
         payload_mode: PayloadMode::Full,
+        omit_trace_context: false,
     }
 }
 

@@ -47,6 +47,7 @@ fn values_outside_the_closed_sets_are_refused_with_the_line() {
         ("payload = \"object\"", "payload = \"list\""),
         ("statuses = \"2xx\"", "statuses = \"3xx\""),
         ("signed_by_default = true", "signed_by_default = 1"),
+        ("content_type =", "trace_context = \"no\"\ncontent_type ="),
         ("[ping]", "[ownership]\nkind = \"options\"\n[ping]"),
     ] {
         assert!(refusal(MEETINGLAWYERS, old, new).starts_with("line "), "{new}");
@@ -151,6 +152,17 @@ fn a_handshake_fixes_the_origin_of_every_request() {
     let profile = Profile::parse("own.toml", &HAPIHUB.replace("[ping]", table)).expect("a profile");
     assert_eq!(profile.ownership(), Some(&OwnershipRule::Challenge));
     assert!(profile.fixed_headers().is_empty());
+}
+
+/// Files from before there was the key say nothing of it.
+#[test]
+fn a_profile_sends_trace_context_unless_it_says_no() {
+    let cases = [("", true), ("trace_context = true", true), ("trace_context = false", false)];
+    for (key, sends) in cases {
+        let text = HAPIHUB.replace("content_type =", &format!("{key}\ncontent_type ="));
+        let profile = Profile::parse("own.toml", &text).expect("a profile");
+        assert_eq!(profile.sends_trace_context(), sends, "{key}");
+    }
 }
 
 #[test]

@@ -37,6 +37,9 @@ pub const TARGET: &str = "hookward::span";
 /// linked to the publisher's: backends close a trace long before a retry schedule ends.
 const CHILD_WITHIN: Duration = Duration::from_hours(1);
 
+/// What the library keeps of a span's links.
+const LINKS_MAX: usize = 128;
+
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -248,14 +251,14 @@ fn record_end(span: &Span, attempt: &Attempt) {
 #[derive(Clone, Debug, Default)]
 pub struct Origin(Option<SpanContext>);
 
-/// Where what follows from this span goes on.
+/// Where what follows from this span goes on; nowhere, if it is not exported.
 #[must_use]
 pub fn origin(span: &Span) -> Origin {
     if span.is_disabled() {
         return Origin::default();
     }
     let context = span.context().span().span_context().clone();
-    Origin(Some(context).filter(SpanContext::is_valid))
+    Origin(Some(context).filter(|context| context.is_valid() && context.is_sampled()))
 }
 
 /// The span of the write of what came of so many deliveries: a child of the first of these
@@ -276,7 +279,7 @@ pub fn settle_span<'a>(
         db.system.name = database,
     );
     set_parent(&span, Some(first));
-    for other in attempts {
+    for other in attempts.take(LINKS_MAX) {
         span.add_link(other);
     }
     span
@@ -285,10 +288,7 @@ pub fn settle_span<'a>(
 /// The span's trace id; all zero when nobody exports traces, or not this one.
 #[must_use]
 pub fn trace_id(span: &Span) -> [u8; 16] {
-    if span.is_disabled() {
-        return [0; 16];
-    }
-    span.context().span().span_context().trace_id().to_bytes()
+    origin(span).0.map_or([0; 16], |context| context.trace_id().to_bytes())
 }
 
 /// What to store with an event so that its attempts continue this trace: the span's own

@@ -144,7 +144,7 @@ async fn make(parts: &Parts, route: &Route, claim: &Claim, number: u32, now: Tim
     };
     // Ids of traces lead into our systems: the profile and the subscription may each keep
     // them from the receiver. The attempt's own span is exported all the same.
-    if profile.sends_trace_context() && !spec.omit_trace_context {
+    if !profile.omits_trace_context() && !spec.omit_trace_context {
         trace::send_context(&claim.event.summary.trace, &mut rendered.headers);
     }
     let sent = send(parts, route, target, rendered).await;

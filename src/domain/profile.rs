@@ -47,7 +47,7 @@ pub struct Profile {
     operational_events: bool,
     ping: Option<Ping>,
     ownership: Option<OwnershipRule>,
-    trace_context: bool,
+    omit_trace_context: bool,
 }
 
 /// How a body is made of an event.
@@ -277,11 +277,11 @@ impl Profile {
         self.ownership.as_ref()
     }
 
-    /// Whether receivers are told which trace a request belongs to, where the subscription
-    /// does not forbid it.
+    /// Whether no receiver is told which trace a request belongs to, whatever its subscription
+    /// says.
     #[must_use]
-    pub fn sends_trace_context(&self) -> bool {
-        self.trace_context
+    pub fn omits_trace_context(&self) -> bool {
+        self.omit_trace_context
     }
 
     /// What of a subscription does not go with its profile. Field paths start at

@@ -72,7 +72,7 @@ impl Metrics {
         let (delays, series) = (&self.inner.times.delays, usize::from(held));
         let delay = began.since(published);
         delays.first_attempt.record(delay.as_secs_f64(), &delays.held_labels[series]);
-        delays.first_attempt_exemplars.keep(series, delay, began, trace_id);
+        delays.first_attempt_exemplars.keep(series, delay, trace_id);
     }
 
     /// Time that a delivery waited in this process's memory for an attempt.
@@ -85,6 +85,6 @@ impl Metrics {
         let delays = &self.inner.times.delays;
         let delay = ended.since(published);
         delays.delivered.record(delay.as_secs_f64(), &[]);
-        delays.delivered_exemplars.keep(0, delay, ended, trace_id);
+        delays.delivered_exemplars.keep(0, delay, trace_id);
     }
 }

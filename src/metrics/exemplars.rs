@@ -3,9 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use crate::domain::timestamp::Timestamp;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The exemplars of one histogram.
 #[derive(Debug)]
@@ -23,7 +21,7 @@ pub(super) struct Exemplars {
 struct Exemplar {
     trace_id: [u8; 16],
     took: Duration,
-    time: Timestamp,
+    time: SystemTime,
 }
 
 impl Exemplars {
@@ -36,16 +34,17 @@ impl Exemplars {
         Exemplars { name, series, bounds, places }
     }
 
-    /// Keeps the trace, all zero where none is exported, of what took so long and ended then,
-    /// in the series at this place.
-    pub(super) fn keep(&self, series: usize, took: Duration, time: Timestamp, trace_id: [u8; 16]) {
+    /// Keeps the trace, all zero where none is exported, of what took so long, in the series at
+    /// this place. Its time is that of now: Prometheus takes none that is older than the last.
+    pub(super) fn keep(&self, series: usize, took: Duration, trace_id: [u8; 16]) {
         if trace_id == [0; 16] {
             return;
         }
         let seconds = took.as_secs_f64();
         let bucket = self.bounds.partition_point(|bound| *bound < seconds);
         let place = series * (self.bounds.len() + 1) + bucket;
-        self.places()[place] = Some(Exemplar { trace_id, took, time });
+        let mut places = self.places();
+        places[place] = Some(Exemplar { trace_id, took, time: SystemTime::now() });
     }
 
     /// Adds the ends of lines, by what stands before the value on each.
@@ -70,7 +69,7 @@ impl Exemplar {
     /// Labels, value, and seconds since 1970 ("Exemplars" in OpenMetrics 1.0).
     fn text(self) -> String {
         let (trace_id, took) = (u128::from_be_bytes(self.trace_id), self.took.as_secs_f64());
-        let (secs, millis) = (self.time.secs(), self.time.millis().rem_euclid(1000));
-        format!("{{trace_id=\"{trace_id:032x}\"}} {took} {secs}.{millis:03}")
+        let time = self.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        format!("{{trace_id=\"{trace_id:032x}\"}} {took} {time:.3}")
     }
 }

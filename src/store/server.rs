@@ -175,7 +175,10 @@ impl Server {
     /// A new one, or where the server takes no more the next that comes back to `stock`.
     async fn open_or_share(&self, stock: &Stock) -> Result<Session, sqlx::Error> {
         match self.open().await {
-            Err(error) if is_full(&error) => timeout(SHARED, stock.next()).await.map_err(|_| error),
+            Err(error) if is_full(&error) => {
+                let _waiting = stock.waiting();
+                timeout(SHARED, stock.next()).await.map_err(|_| error)
+            }
             opened => opened,
         }
     }
@@ -367,10 +370,15 @@ impl Stock {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(place);
         }
-        self.waits.fetch_add(1, Ordering::Relaxed);
-        let _waiting = Waiting { stock: self, began: Instant::now() };
+        let _waiting = self.waiting();
         let places = Arc::clone(&self.places);
         places.acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)
+    }
+
+    /// Counts one who waits from now on.
+    fn waiting(&self) -> Waiting<'_> {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        Waiting { stock: self, began: Instant::now() }
     }
 
     fn pool(&self) -> Pool {
@@ -421,7 +429,7 @@ impl Stock {
     }
 }
 
-/// Somebody who waits for a place. It counts however it ends, also where it is given up.
+/// Somebody who waits for a connection. It counts however it ends, also where it is given up.
 struct Waiting<'a> {
     stock: &'a Stock,
     began: Instant,

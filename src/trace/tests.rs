@@ -6,7 +6,7 @@ use bytes::Bytes;
 use opentelemetry::Value;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -189,6 +189,19 @@ fn an_attempts_end_says_its_status_and_what_kind_of_error_it_was() {
         assert_eq!(attribute(span, "error.type").as_deref(), error, "{result:?}");
         assert!(!format!("{span:?}").contains("not for traces"));
     }
+}
+
+/// Samplers that decide by the trace make each span and drop it: nobody is sent there.
+#[test]
+fn a_span_that_is_made_and_dropped_leads_nowhere() {
+    let provider = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("hookward"));
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let span = attempt_span(&event(published()), 1, NO_WAIT, Timestamp(0));
+        assert!(!span.is_disabled());
+        assert_eq!(trace_id(&span), [0; 16]);
+        assert!(settle_span([origin(&span)].iter(), 1, "sqlite").is_disabled());
+    });
 }
 
 /// One write is for many deliveries: it hangs on one of their attempts and names the others.

@@ -37,7 +37,7 @@ const QUIET: &str = r#"
     name = "quiet"
     description = "The payload, and nothing of traces"
     content_type = "application/json"
-    trace_context = false
+    omit_trace_context = true
     [body]
     kind = "payload"
     payload = "json"
@@ -248,7 +248,7 @@ async fn a_profile_can_keep_traces_from_all_of_its_receivers() {
     let request = pb::ListProfilesRequest { organization_id: clinic.name() };
     let profiles = clinic.subscriptions().list_profiles(request).await;
     for profile in profiles.expect("it is readable").into_inner().profiles {
-        assert_eq!(profile.trace_context, profile.name != "quiet", "{}", profile.name);
+        assert_eq!(profile.omit_trace_context, profile.name == "quiet", "{}", profile.name);
     }
 }
 

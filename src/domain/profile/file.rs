@@ -20,8 +20,8 @@ pub(super) struct ProfileFile {
     pub(super) content_type: String,
     #[serde(default = "default_user_agent")]
     pub(super) user_agent: String,
-    #[serde(default = "default_trace_context")]
-    pub(super) trace_context: bool,
+    #[serde(default)]
+    pub(super) omit_trace_context: bool,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, toml::Value>,
     #[serde(default)]
@@ -175,9 +175,4 @@ pub(super) enum OwnershipName {
 
 fn default_user_agent() -> String {
     USER_AGENT.to_owned()
-}
-
-/// Also in files from before there was the key: traces go on.
-fn default_trace_context() -> bool {
-    true
 }

@@ -130,7 +130,7 @@ fn prepare(file: ProfileFile) -> Result<Profile, Wrong> {
         operational_events: file.patterns.operational,
         ping,
         ownership,
-        trace_context: file.trace_context,
+        omit_trace_context: file.omit_trace_context,
     })
 }
 

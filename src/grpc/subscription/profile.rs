@@ -18,7 +18,7 @@ pub(super) fn message(profile: &Profile) -> pb::Profile {
         ping_supported: profile.ping().is_some(),
         id_only_supported: profile.sends_ids_only(),
         ownership: profile.ownership().map_or("", OwnershipRule::as_str).to_owned(),
-        trace_context: profile.sends_trace_context(),
+        omit_trace_context: profile.omits_trace_context(),
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
         name = "meetingdoctors"
         description = "MeetingDoctors: static credentials"
         content_type = "application/json"
-        trace_context = false
+        omit_trace_context = true
         [headers]
         Accept = "application/json"
         apiKey = "hunter2"
@@ -74,7 +74,7 @@ mod tests {
     "#;
         let profiles = Profiles::with_folder(vec![("own.toml".to_owned(), text.to_owned())]);
         let profiles = profiles.expect("a profile");
-        assert!(!message(profiles.get("meetingdoctors").expect("there")).trace_context);
+        assert!(message(profiles.get("meetingdoctors").expect("there")).omit_trace_context);
         let reserved =
             |name| rules(profiles.get(name).expect("there"), &profiles).signature_headers;
         let signatures = ["telegramd-signature", "webhook-signature", "x-azodha-signature"];
@@ -96,7 +96,7 @@ mod tests {
             assert!(profile.content_type.contains("json"), "{}", profile.name);
             assert!(!profile.success_statuses.is_empty(), "{}", profile.name);
             assert!(profile.ownership.is_empty(), "{} asks nobody", profile.name);
-            assert!(profile.trace_context, "{} goes on with traces", profile.name);
+            assert!(!profile.omit_trace_context, "{} goes on with traces", profile.name);
         }
         let standard = shown.iter().find(|profile| profile.name == "standard").expect("there");
         assert_eq!(standard.signature_header, "webhook-signature");

@@ -47,7 +47,7 @@ fn values_outside_the_closed_sets_are_refused_with_the_line() {
         ("payload = \"object\"", "payload = \"list\""),
         ("statuses = \"2xx\"", "statuses = \"3xx\""),
         ("signed_by_default = true", "signed_by_default = 1"),
-        ("content_type =", "trace_context = \"no\"\ncontent_type ="),
+        ("content_type =", "omit_trace_context = \"no\"\ncontent_type ="),
         ("[ping]", "[ownership]\nkind = \"options\"\n[ping]"),
     ] {
         assert!(refusal(MEETINGLAWYERS, old, new).starts_with("line "), "{new}");
@@ -157,11 +157,11 @@ fn a_handshake_fixes_the_origin_of_every_request() {
 /// Files from before there was the key say nothing of it.
 #[test]
 fn a_profile_sends_trace_context_unless_it_says_no() {
-    let cases = [("", true), ("trace_context = true", true), ("trace_context = false", false)];
-    for (key, sends) in cases {
+    let [no, yes] = ["omit_trace_context = false", "omit_trace_context = true"];
+    for (key, omits) in [("", false), (no, false), (yes, true)] {
         let text = HAPIHUB.replace("content_type =", &format!("{key}\ncontent_type ="));
         let profile = Profile::parse("own.toml", &text).expect("a profile");
-        assert_eq!(profile.sends_trace_context(), sends, "{key}");
+        assert_eq!(profile.omits_trace_context(), omits, "{key}");
     }
 }
 

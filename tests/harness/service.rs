@@ -83,7 +83,10 @@ impl Settings {
     pub(crate) fn launch(&self) -> Process {
         let folder = self.engine.folder();
         let authority = folder.join("authority.pem");
-        fs::write(&authority, AUTHORITY.pem()).expect("the folder is ours");
+        // Once: servers that run look at it now and then, and must not find half of it.
+        if !authority.exists() {
+            fs::write(&authority, AUTHORITY.pem()).expect("the folder is ours");
+        }
         let mut arguments: Vec<String> = [
             "serve",
             "--database-url",

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hookward::cli::huge_pages::HugePages;
 use tokio::runtime::Runtime;
 
 #[global_allocator]
@@ -15,6 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const LINGER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    let huge_pages = HugePages::put_off();
     hookward::telemetry::hide_panic_messages();
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(hookward::cli::run());
+    let code = runtime.block_on(hookward::cli::run(huge_pages));
     runtime.shutdown_timeout(LINGER);
     code
 }

@@ -6,6 +6,7 @@ pub mod backup;
 pub mod config;
 pub mod demo;
 pub mod health;
+pub mod huge_pages;
 pub mod keys;
 pub mod listen;
 pub mod organization;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::huge_pages::HugePages;
 use crate::app::StartError;
 use crate::config::{
     DatabaseArguments, Faults, Marks, ServeArguments, Settings, Source, last, told,
@@ -127,7 +129,7 @@ impl Failure {
 }
 
 /// Runs the command that this process was called with.
-pub async fn run() -> ExitCode {
+pub async fn run(huge_pages: HugePages) -> ExitCode {
     let told = told(&Arguments::command());
     let parsed = told.and_then(|told| Ok((Arguments::from_arg_matches(&told)?, told)));
     let (arguments, told) = match parsed {
@@ -138,7 +140,7 @@ pub async fn run() -> ExitCode {
             return ExitCode::from(parse_code(error.kind()));
         }
     };
-    match execute(arguments.command, &told).await {
+    match execute(arguments.command, &told, huge_pages).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             for line in failure.to_string().lines() {
@@ -150,7 +152,11 @@ pub async fn run() -> ExitCode {
     }
 }
 
-async fn execute(command: Command, told: &ArgMatches) -> Result<(), Failure> {
+async fn execute(
+    command: Command,
+    told: &ArgMatches,
+    huge_pages: HugePages,
+) -> Result<(), Failure> {
     match command {
         Command::ApiKey(arguments) => api_key::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
@@ -175,7 +181,7 @@ async fn execute(command: Command, told: &ArgMatches) -> Result<(), Failure> {
             let marks = Marks::of(last(told));
             let settings = Settings::read(&arguments)?;
             let source = Source::new(Arguments::command());
-            Box::pin(serve::serve(settings, (source, marks), signals)).await
+            Box::pin(serve::serve(settings, (source, marks), signals, huge_pages)).await
         }
     }
 }

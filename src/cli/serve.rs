@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::store::{RowSecurity, Store, Target};
 use crate::telemetry::Telemetry;
 
+use super::huge_pages::HugePages;
 use super::reload::Reloader;
 use super::{Failure, process_limits};
 
@@ -29,6 +30,7 @@ pub async fn serve(
     mut settings: Settings,
     (source, marks): (Source, Marks),
     mut signals: Signals,
+    huge_pages: HugePages,
 ) -> Result<(), Failure> {
     let telemetry = Telemetry::start(&settings.telemetry)?;
     settings.egress.idle_in_all_max = process_limits::set(settings.in_flight.replica);
@@ -37,6 +39,7 @@ pub async fn serve(
     let reloader = Reloader::new(source, marks, metrics.clone());
     let served = match start(settings, metrics, &mut signals.ends).await {
         Ok(Some(app)) => {
+            tokio::spawn(huge_pages.take_once_started());
             serve_until(app, reloader, &telemetry, &mut signals).await;
             Ok(())
         }

@@ -108,6 +108,7 @@ pub(crate) struct Flow {
 }
 
 /// An event that was answered with OK.
+#[allow(dead_code, reason = "not every program of tests looks into it")]
 pub(crate) struct Published {
     pub(crate) id: String,
     /// When it was first tried.

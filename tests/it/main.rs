@@ -61,7 +61,6 @@ mod refusals;
 mod refusals_of_events;
 mod refused_callers;
 mod reload;
-mod rolling_restart;
 mod schedule_floor;
 mod shutdown;
 mod start;

@@ -1,6 +1,7 @@
 //! Promise: a start waits for a database that is away, and says so; and ends where waiting is
 //! of no use.
 
+use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use crate::harness::engine::Engine;
 use crate::harness::eventually::eventually;
 use crate::harness::process::Process;
 use crate::harness::proxy::Proxy;
-use crate::harness::service::addresses;
+use crate::harness::service::{Service, addresses};
 
 /// Whoever is started while the database is away waits for it, alive and not ready.
 #[tokio::test(flavor = "multi_thread")]
@@ -67,6 +68,18 @@ async fn a_start_that_the_database_refuses_ends() {
     let environment = [("HOOKWARD_ADMIN_LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
     let mut process = Process::start(&arguments.map(str::to_owned), &environment, engine.folder());
     assert_eq!(process.ends().await.code(), Some(1), "{}", process.written());
+}
+
+/// They are put off while it starts, and worth a tenth of the throughput.
+#[tokio::test(flavor = "multi_thread")]
+async fn huge_pages_are_taken_once_it_has_started() {
+    let service = Service::start(Engine::sqlite()).await;
+    let status = format!("/proc/{}/status", service.id());
+    eventually("huge pages", async || {
+        let status = fs::read_to_string(&status).expect("it runs");
+        status.lines().any(|line| line == "THP_enabled:\t1").then_some(())
+    })
+    .await;
 }
 
 /// An address that nobody listens on.

@@ -32,6 +32,7 @@ use super::file::SignatureTable;
 use super::file::SourceName;
 use super::file::StatusesValue;
 use super::file::SuccessTable;
+use crate::domain::event_type::is_event_type;
 use crate::domain::json_object;
 use crate::domain::operational_event::is_operational;
 use crate::domain::ownership::OwnershipRule;
@@ -49,8 +50,8 @@ const SECRET_CHARS_MAX: usize = 256;
 /// 16 letters of 62 are 95 bits.
 const GENERATED_CHARS_MIN: usize = 16;
 
-/// Headers that the connection, the body or another key of the file decides.
-const NOT_FIXED: [&str; 11] = [
+/// Headers that the connection, the body, the event's trace or another key of the file decides.
+const NOT_FIXED: [&str; 15] = [
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -58,7 +59,11 @@ const NOT_FIXED: [&str; 11] = [
     "content-type",
     "expect",
     "host",
+    "keep-alive",
     "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
     "transfer-encoding",
     "upgrade",
     "user-agent",
@@ -282,8 +287,10 @@ fn success(table: SuccessTable) -> Result<Statuses, Wrong> {
 }
 
 fn ping(table: PingTable, body: &BodyRule) -> Result<Ping, Wrong> {
-    if table.event_type.is_empty() {
-        return wrong("ping.event_type", "must not be empty");
+    if !is_event_type(&table.event_type) {
+        let why =
+            "must be 1 to 128 of A-Z a-z 0-9 _ . : / -, with no empty part between full stops";
+        return wrong("ping.event_type", why);
     }
     if is_operational(&table.event_type) {
         return wrong("ping.event_type", "must not begin with hookward., as the server's own do");

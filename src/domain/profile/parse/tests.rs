@@ -91,12 +91,10 @@ fn keys_that_contradict_each_other_are_refused_by_name() {
             "kind = \"payload\"\ntime_format = \"unix-seconds\"",
             "body.fields",
         ),
-        (AZODHA, "[body]", "[headers]\nHost = \"a\"\n[body]", "headers.Host"),
         (AZODHA, "[body]", "[headers]\na = \"1\"\nA = \"2\"\n[body]", "headers"),
         (AZODHA, "kind = \"payload\"", "kind = \"payload\"\nid_only = \"id\"", "body.id_only"),
         (HAPIHUB, "absent_payload = \"omit\"", "", "body.id_only"),
         (HAPIHUB, "[\"id\", \"event.id\"], ", "", "body.id_only"),
-        (STANDARD, "\"ping\"", "\"hookward.ping\"", "ping.event_type"),
         (HAPIHUB, "[ping]", "[ownership]\nkind = \"handshake\"\n[ping]", "ownership.origin"),
         (
             HAPIHUB,
@@ -121,6 +119,23 @@ fn keys_that_contradict_each_other_are_refused_by_name() {
     ] {
         let refusal = refusal(text, old, new);
         assert!(refusal.starts_with(&format!("{key}: ")), "{new}: {refusal}");
+    }
+}
+
+#[test]
+fn headers_that_something_else_decides_are_refused() {
+    for name in ["Host", "Keep-Alive", "Trailer", "TraceParent", "tracestate"] {
+        let table = format!("[headers]\n{name} = \"a\"\n[body]");
+        let refusal = refusal(AZODHA, "[body]", &table);
+        assert!(refusal.starts_with(&format!("headers.{name}: ")), "{refusal}");
+    }
+}
+
+#[test]
+fn a_ping_has_a_type_that_events_may_have() {
+    for wrong in ["", "endpoint..ping", "a ping", "hookward.ping"] {
+        let refusal = refusal(STANDARD, "\"ping\"", &format!("\"{wrong}\""));
+        assert!(refusal.starts_with("ping.event_type: "), "{wrong}: {refusal}");
     }
 }
 

@@ -9,6 +9,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::eventually::meanwhile;
+
 /// Passes TCP connections on, for as long as the test runs.
 pub(crate) struct Proxy {
     address: SocketAddr,
@@ -158,7 +160,7 @@ async fn pump(
         let count = from.read(&mut buffer).await.unwrap_or(0);
         let delay = network.borrow().delay;
         if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+            meanwhile(delay).await;
         }
         if network.wait_for(|network| network.passes(number)).await.is_err() {
             return;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::authority::{AUTHORITY, Certificate};
-use super::eventually::eventually;
+use super::eventually::{eventually, meanwhile};
 use super::wire::{Received, read_request, write_response};
 
 /// What a receiver does with one request, once it has read and recorded it.
@@ -246,6 +246,6 @@ async fn drip(stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
     loop {
         stream.write_all(b".").await?;
         stream.flush().await?;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        meanwhile(Duration::from_millis(100)).await;
     }
 }

@@ -9,6 +9,7 @@ use sea_orm::{ConnectOptions, ConnectionTrait, Database};
 use tonic::Code;
 
 use crate::harness::engine::Engine;
+use crate::harness::eventually::meanwhile;
 use crate::harness::receiver::Receiver;
 use crate::harness::service::Service;
 
@@ -62,7 +63,7 @@ async fn calls_that_another_program_locks_out_are_refused_in_time() {
     let calls = (0..6).map(|number| {
         let (clinic, id) = (clinic.clone(), subscription.id.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(number * 200)).await;
+            meanwhile(Duration::from_millis(number * 200)).await;
             let begun = Instant::now();
             let answer = clinic.pause(&id).await;
             (answer.map(drop), begun.elapsed())

@@ -20,8 +20,8 @@ pub struct HugePages {
 }
 
 impl HugePages {
-    /// Takes none until [`HugePages::take_once_started`]. Of use before there is more than one
-    /// thread, since each takes memory of its own.
+    /// Takes none until [`run`](super::run), which this is handed to, has served for a second.
+    /// Of use before there is more than one thread, since each takes memory of its own.
     #[must_use]
     pub fn put_off() -> HugePages {
         // Where the kernel does not know of this it has none to give, or cannot be told.

@@ -14,6 +14,7 @@ use anyhow::ensure;
 use crate::audience::ONE;
 use crate::fitting::Fitting;
 use crate::measure::Bench;
+use crate::measure::Figures;
 use crate::metrics_reader::MetricsReader;
 use crate::options::Options;
 use crate::options::Role;
@@ -51,9 +52,12 @@ pub(crate) fn secured(
         others.push(other);
     }
     let mut stages: Vec<&mut Stage> = iter::once(stage).chain(&mut others).collect();
-    for (name, style) in styles(&bench.options) {
-        compare(bench, &mut stages, (&name, style), OF_OPEN_MIN, results)?;
+    let mut comparison = Comparison::new(bench, stages.len());
+    for turn in 0..bench.options.repeat {
+        comparison.renew(bench, &mut stages, turn)?;
+        comparison.measure(bench, &mut stages)?;
     }
+    comparison.report(&stages, OF_OPEN_MIN, results);
     if bench.options.keep {
         for other in &mut others {
             other.service.keep();
@@ -76,12 +80,17 @@ pub(crate) fn observed(
     let other = Stage::set_with(bench, store, Fitting::Traces(address))?;
     let mut other = other.context("the store of the first one is there")?;
     prepare(bench, &mut other)?;
-    let reader = MetricsReader::start(other.service.admin.clone());
-    for (name, style) in styles(&bench.options) {
-        let stages = &mut [&mut *stage, &mut other];
-        compare(bench, stages, (&name, style), OF_UNOBSERVED_MIN, results)?;
+    let stages = &mut [stage, &mut other];
+    let mut comparison = Comparison::new(bench, stages.len());
+    let mut pages = 0;
+    for turn in 0..bench.options.repeat {
+        comparison.renew(bench, stages, turn)?;
+        let reader = MetricsReader::start(stages[1].service.admin.clone());
+        comparison.measure(bench, stages)?;
+        pages += reader.stop()?;
     }
-    let (spans, pages) = (collector.tally()?.unique, reader.stop()?);
+    comparison.report(stages, OF_UNOBSERVED_MIN, results);
+    let spans = collector.tally()?.unique;
     eprintln!("{}: {spans} spans came, {pages} pages of metrics were read", store.name());
     ensure!(0 < spans && 0 < pages, "it was not observed");
     Ok(())
@@ -110,45 +119,78 @@ fn prepare(bench: &mut Bench, stage: &mut Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Measures each stage in every turn, and divides its throughput by that of the first.
-fn compare(
-    bench: &mut Bench,
-    stages: &mut [&mut Stage],
-    (name, style): (&str, Style),
-    of_plain_min: f64,
-    results: &mut Results,
-) -> anyhow::Result<()> {
-    let extent = bench.options.extent();
-    let mut found = vec![Vec::new(); stages.len()];
-    for turn in 0..bench.options.repeat {
-        let mut order: Vec<usize> = (0..stages.len()).collect();
-        // What one leaves behind for the next is not always the same one's burden.
-        if turn % 2 == 1 {
-            order.reverse();
+/// What was found of each stage, the first being the one without, by style.
+struct Comparison {
+    styles: Vec<(String, Style)>,
+    found: Vec<Vec<Vec<Figures>>>,
+}
+
+impl Comparison {
+    fn new(bench: &Bench, stages: usize) -> Comparison {
+        let styles = styles(&bench.options);
+        let found = vec![vec![Vec::new(); stages]; styles.len()];
+        Comparison { styles, found }
+    }
+
+    /// Every turn but the first, which finds new ones, has new processes: what is theirs for as
+    /// long as they run, such as where their memory happens to be, is not what is compared.
+    fn renew(&self, bench: &mut Bench, stages: &mut [&mut Stage], turn: u32) -> anyhow::Result<()> {
+        if turn == 0 {
+            return Ok(());
         }
-        for at in order {
-            found[at].push(bench.publish(stages[at], ONE, style, extent)?);
+        for stage in stages {
+            stage.restart_after(bench, |_| Ok(()))?;
+            let (_, style) = self.styles[0];
+            bench.warm_up(stage, ONE, style)?;
+        }
+        Ok(())
+    }
+
+    /// One after the other and back again, in every style: what the machine does meanwhile, and
+    /// what one leaves behind for the next, is not always the same one's burden.
+    fn measure(&mut self, bench: &mut Bench, stages: &mut [&mut Stage]) -> anyhow::Result<()> {
+        let extent = bench.options.extent();
+        let there = 0..stages.len();
+        let order: Vec<usize> = there.clone().chain(there.rev()).collect();
+        for ((_, style), found) in self.styles.iter().zip(&mut self.found) {
+            for at in &order {
+                found[*at].push(bench.publish(stages[*at], ONE, *style, extent)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Divides the throughput of each by that of the first.
+    fn report(self, stages: &[&mut Stage], of_plain_min: f64, results: &mut Results) {
+        let store = stages[0].service.store.name();
+        for ((name, _), found) in self.styles.iter().zip(&self.found) {
+            let rows = stages.iter().zip(found).map(|(stage, found)| {
+                let name = format!("{name}, {}", stage.service.fitting.name());
+                results.add(store, &name, found)
+            });
+            let rows: Vec<Row> = rows.collect();
+            let plain = &rows[0];
+            for (row, fitted) in rows.iter().zip(found).skip(1) {
+                eprintln!("{store}: {}, by turn: {}", row.name, by_turn(fitted, &found[0]));
+                let ratio = median_ratio(fitted, &found[0], |figures| figures.delivered_per_s);
+                let what = format!(
+                    "{store}: {}, of the throughput without (CPU us per delivery: service and \
+                     database {:.1}, without {:.1}; load {:.1}, without {:.1})",
+                    row.name,
+                    row.service_us(),
+                    plain.service_us(),
+                    row.load_us(),
+                    plain.load_us(),
+                );
+                results.at_least(what, ratio, of_plain_min);
+            }
         }
     }
-    let store = stages[0].service.store.name();
-    let rows = stages.iter().zip(&found).map(|(stage, found)| {
-        let name = format!("{name}, {}", stage.service.fitting.name());
-        results.add(store, &name, found)
-    });
-    let rows: Vec<Row> = rows.collect();
-    let plain = &rows[0];
-    for (row, fitted) in rows.iter().zip(&found).skip(1) {
-        let ratio = median_ratio(fitted, &found[0], |figures| figures.delivered_per_s);
-        let what = format!(
-            "{store}: {}, of the throughput without (CPU us per delivery: service and database \
-             {:.1}, without {:.1}; load {:.1}, without {:.1})",
-            row.name,
-            row.service_us(),
-            plain.service_us(),
-            row.load_us(),
-            plain.load_us(),
-        );
-        results.at_least(what, ratio, of_plain_min);
-    }
-    Ok(())
+}
+
+/// How far the turns are from each other.
+fn by_turn(fitted: &[Figures], plain: &[Figures]) -> String {
+    let turns = fitted.iter().zip(plain);
+    let ratios = turns.map(|(one, other)| one.delivered_per_s / other.delivered_per_s);
+    ratios.map(|ratio| format!("{ratio:.2}")).collect::<Vec<_>>().join(" ")
 }

@@ -107,11 +107,11 @@ pub(crate) fn median_ratio(
     median(found.iter().zip(limits).map(|(found, limit)| figure(found) / figure(limit)))
 }
 
-/// Of at least one figure; the upper one of two in the middle.
+/// Of at least one figure; halfway between two in the middle.
 pub(crate) fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_unstable_by(f64::total_cmp);
-    figures[figures.len() / 2]
+    f64::midpoint(figures[(figures.len() - 1) / 2], figures[figures.len() / 2])
 }
 
 /// As times are printed.

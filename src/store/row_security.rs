@@ -87,7 +87,7 @@ const TABLES: [Table; 17] = [
     Table::of("subscription", "SELECT, INSERT, UPDATE", OF_ORGANIZATION),
     Table::of("subscription_tls", "SELECT, INSERT, DELETE", OF_SUBSCRIPTION),
     Table::of("ownership", "SELECT, UPDATE, DELETE", OF_SUBSCRIPTION),
-    Table::of("signing_secret", "SELECT, INSERT, UPDATE", OF_SUBSCRIPTION),
+    Table::of("signing_secret", "SELECT, INSERT, UPDATE, DELETE", OF_SUBSCRIPTION),
     Table::of("data_key", "SELECT, INSERT", OF_ORGANIZATION),
     Table::of("request_log", "SELECT, INSERT, DELETE", OF_ORGANIZATION),
     Table::of("event_key", "SELECT", OF_ORGANIZATION),

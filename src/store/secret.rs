@@ -33,6 +33,8 @@ pub struct NewSecret {
 const LIVE_MAX: usize = 5;
 /// How long an expired secret stays listed.
 const EXPIRED_KEPT: Duration = Duration::from_hours(30 * 24);
+/// Most of them: each is read with its subscription, by every replica, for a while.
+const EXPIRED_MAX: usize = 10;
 
 const LIST: &str = "
     SELECT * FROM signing_secret
@@ -42,10 +44,18 @@ const LIST: &str = "
 const END: &str = "
     UPDATE signing_secret SET expire_time = $2
     WHERE subscription_key = $1 AND (expire_time = 0 OR expire_time > $2)";
+/// Deletes the expired secrets that are not listed any more.
+const FORGET: &str = "
+    DELETE FROM signing_secret
+    WHERE subscription_key = $1 AND expire_time <> 0 AND expire_time <= $2
+      AND (expire_time <= $3 OR key NOT IN (
+          SELECT key FROM signing_secret
+          WHERE subscription_key = $1 AND expire_time <> 0 AND expire_time <= $2
+          ORDER BY expire_time DESC, create_time DESC, key DESC LIMIT $4))";
 
 impl Store {
-    /// A subscription's secrets, oldest first; not those that expired more than 30
-    /// days ago.
+    /// A subscription's secrets, oldest first; of the expired ones the last ten, and not
+    /// those that expired more than 30 days ago.
     ///
     /// # Errors
     ///
@@ -98,6 +108,7 @@ impl Store {
         self.live(&transaction, organization, key).await?;
         let end = tick.now.plus(new.overlap);
         self.end_secrets(&transaction, key, end).await?;
+        self.forget_expired(&transaction, key, tick.now).await?;
         let secrets = self.secrets_of(&transaction, organization, key).await?;
         let live = secrets.iter().filter(|secret| is_live(secret, tick.now)).count();
         if LIVE_MAX <= live {
@@ -226,6 +237,30 @@ impl Store {
     ) -> Result<(), StoreError> {
         let statement = self.statement(END, vec![key.0.into(), end.0.into()]);
         transaction.execute_raw(statement).await?;
+        Ok(())
+    }
+
+    async fn forget_expired(
+        &self,
+        transaction: &Transaction,
+        key: SubscriptionKey,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let most = i64::try_from(EXPIRED_MAX).unwrap_or(i64::MAX);
+        let values =
+            vec![key.0.into(), now.0.into(), now.minus(EXPIRED_KEPT).0.into(), most.into()];
+        transaction.execute_raw(self.statement(FORGET, values)).await?;
+        Ok(())
+    }
+
+    /// Deletes every secret of a subscription.
+    pub(super) async fn delete_secrets(
+        &self,
+        transaction: &Transaction,
+        key: SubscriptionKey,
+    ) -> Result<(), StoreError> {
+        let sql = "DELETE FROM signing_secret WHERE subscription_key = $1";
+        transaction.execute_raw(self.statement(sql, vec![key.0.into()])).await?;
         Ok(())
     }
 

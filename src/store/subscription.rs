@@ -396,8 +396,9 @@ impl Store {
         Ok(changed)
     }
 
-    /// Deletes a subscription. Its deliveries stay readable; the janitor cancels
-    /// the open ones.
+    /// Deletes a subscription, and what it was trusted with: secrets, certificates, headers,
+    /// attributes, and the URL. Its deliveries stay readable; the janitor cancels the open
+    /// ones.
     ///
     /// # Errors
     ///
@@ -414,7 +415,10 @@ impl Store {
         let current = self.live(&transaction, organization, key).await?;
         check_etag(&current, etag)?;
         self.delete_tls(&transaction, key).await?;
-        let sql = "UPDATE subscription SET deleted = $1, routing_version = $2, update_time = $3
+        self.delete_secrets(&transaction, key).await?;
+        let sql = "UPDATE subscription SET deleted = $1, routing_version = $2, update_time = $3,
+                       url = '', headers = '', headers_key_id = 0, headers_version = 0,
+                       attributes = '', payload_mode = 1, masked_pointers = ''
                    WHERE key = $4";
         let values = vec![true.into(), tick.version.into(), tick.now.0.into(), key.0.into()];
         transaction.execute_raw(self.statement(sql, values)).await?;

@@ -15,6 +15,7 @@ on_both_engines! {
     a_revoked_secret_ends_and_the_last_may_have_to_stay,
     rotation_is_answered_once,
     long_expired_secrets_are_not_listed,
+    of_expired_secrets_the_last_ten_stay,
     revoking_the_new_secret_undoes_its_rotation,
 }
 
@@ -118,6 +119,20 @@ async fn long_expired_secrets_are_not_listed(store: Store) {
     assert_eq!(world.store.secrets(&acme(), key).await.expect("lists").len(), 2);
     world.execute(sql, vec![60_000_000_i64.into()]).await;
     assert_eq!(world.store.secrets(&acme(), key).await.expect("lists").len(), 1);
+}
+
+async fn of_expired_secrets_the_last_ten_stay(store: Store) {
+    let world = World::new(store).await;
+    let made = world.subscribe(&acme()).await;
+    let mut keys = Vec::new();
+    for _ in 0..30 {
+        keys.push(rotate(&world, made.key, Duration::ZERO).await.expect("rotates").key);
+    }
+    let secrets = world.store.secrets(&acme(), made.key).await.expect("lists");
+    let left: Vec<SecretKey> = secrets.iter().map(|secret| secret.key).collect();
+    assert_eq!(left, keys[19..]);
+    let routed = world.store.routing_changes(made.version).await.expect("tells").changed;
+    assert_eq!(routed[0].secrets, secrets);
 }
 
 async fn rotate(

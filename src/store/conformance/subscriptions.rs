@@ -1,8 +1,11 @@
 //! Subscriptions: created, listed, changed and deleted under the routing clock.
 
+use sea_orm::ConnectionTrait;
+
 use super::on_both_engines;
 use super::world::{World, acme, entry, other, spec};
 use crate::domain::id::{AccountId, SubscriptionKey};
+use crate::domain::payload_mode::{PayloadMode, PayloadModeKind};
 use crate::domain::subscription::{Subscription, SubscriptionState};
 use crate::store::{Answer, Change, ChangeError, Store, StoreError, SubscriptionFilter};
 
@@ -15,6 +18,8 @@ on_both_engines! {
     what_is_kept_or_refused_stays_as_it_was,
     what_is_deleted_is_gone_for_readers_and_told_to_routers,
     a_thousand_is_enough,
+    what_was_trusted_to_a_deleted_subscription_goes_with_it,
+    what_those_deleted_before_have_left_goes_by_a_migration,
 }
 
 async fn what_is_created_reads_back(store: Store) {
@@ -113,6 +118,52 @@ async fn a_stale_etag_changes_nothing(store: Store) {
     let read = world.store.subscription(&acme(), made.key).await.expect("is there");
     assert_eq!(read.version, made.version + 1);
     assert_eq!(world.store.routing_version().await.expect("version"), made.version + 1);
+}
+
+async fn what_was_trusted_to_a_deleted_subscription_goes_with_it(store: Store) {
+    let world = World::new(store).await;
+    let (kept, made) = (world.subscribe(&acme()).await, masked(&world).await);
+    world.store.delete_subscription(&acme(), made.key, None, &entry()).await.expect("deletes");
+    assert_left(&world, made.key, 0).await;
+    assert_left(&world, kept.key, 1).await;
+    let told = world.store.routing_changes(made.version).await.expect("it can still be read");
+    assert!(told.changed[0].deleted);
+}
+
+async fn what_those_deleted_before_have_left_goes_by_a_migration(store: Store) {
+    let world = World::new(store).await;
+    let (kept, made) = (world.subscribe(&acme()).await, masked(&world).await);
+    let sql = "UPDATE subscription SET deleted = $1 WHERE key = $2";
+    world.execute(sql, vec![true.into(), made.key.0.into()]).await;
+    let migration = include_str!("../migrations/both_0012.sql");
+    world.store.write().execute_unprepared(migration).await.expect("it is in SQL");
+    assert_left(&world, made.key, 0).await;
+    assert_left(&world, kept.key, 1).await;
+    let told = world.store.routing_changes(kept.version).await.expect("it can still be read");
+    assert!(told.changed[0].deleted);
+}
+
+/// A subscription that needs more to be read than others.
+async fn masked(world: &World) -> Subscription {
+    let mut new = world.new_subscription(&acme());
+    let pointers = ["/name".to_owned()];
+    new.spec.payload_mode = PayloadMode::check(PayloadModeKind::Masked, &pointers).expect("valid");
+    let made = world.store.create_subscription(new, None, &entry(), |_| Vec::new()).await;
+    let Ok(Answer::Now(made)) = made else { panic!("not created: {made:?}") };
+    made.subscription
+}
+
+/// How many secrets a subscription has, and whether it has a URL or headers.
+async fn assert_left(world: &World, key: SubscriptionKey, left: i64) {
+    for sql in [
+        "SELECT count(*) FROM signing_secret WHERE subscription_key = $1",
+        "SELECT count(*) FROM subscription WHERE key = $1 AND (url <> '' OR headers <> '')",
+    ] {
+        let statement = world.store.statement(sql, vec![key.0.into()]);
+        let row = world.store.write().query_one_raw(statement).await.expect("reads");
+        let count: i64 = row.expect("a row").try_get_by_index(0).expect("a number");
+        assert_eq!(count, left, "{sql}");
+    }
 }
 
 async fn what_is_kept_or_refused_stays_as_it_was(store: Store) {

@@ -24,6 +24,7 @@ impl MigratorTrait for Migrations {
             Box::new(M0009),
             Box::new(M0010),
             Box::new(M0011),
+            Box::new(M0012),
         ]
     }
 }
@@ -256,5 +257,21 @@ impl MigrationTrait for M0011 {
             _ => include_str!("sqlite_0011.sql"),
         };
         connection.execute_unprepared(sql).await.map(drop)
+    }
+}
+
+/// What deleted subscriptions were trusted with, and is not needed any more.
+struct M0012;
+
+impl MigrationName for M0012 {
+    fn name(&self) -> &'static str {
+        "m0012_deleted_subscriptions"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for M0012 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(include_str!("both_0012.sql")).await.map(drop)
     }
 }

@@ -25,6 +25,8 @@ use super::subscription::MAX_IN_FLIGHT_MAX;
 use super::subscription::SubscriptionSpec;
 
 const NAME_CHARS_MAX: usize = 256;
+/// Keys and values together: every replica has each subscription in memory.
+const ATTRIBUTES_BYTES_MAX: usize = 16 << 10;
 const PATTERNS_MAX: usize = 100;
 const WAITS_MAX: usize = 49;
 const WAIT_MIN: Duration = Duration::from_millis(100);
@@ -117,6 +119,7 @@ impl SubscriptionInput {
             profile.signature_headers.iter().map(String::as_str).collect();
         check_headers(&headers, &signature_headers, &profile.content_type)?;
         check_attributes(&self.attributes)?;
+        check_attributes_size(&self.attributes)?;
         if self.send_organization_code {
             check_organization_code(profile, &self.attributes)?;
         }
@@ -170,6 +173,15 @@ fn check_patterns(patterns: &[String], profile: &ProfileRules) -> Result<(), Inv
         }
     }
     Ok(())
+}
+
+fn check_attributes_size(attributes: &BTreeMap<String, String>) -> Result<(), InvalidField> {
+    let bytes: usize = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes <= ATTRIBUTES_BYTES_MAX {
+        return Ok(());
+    }
+    let why = "at most 16 KiB in all";
+    Err(InvalidField::new("attributes", "ATTRIBUTES_TOO_LARGE", why))
 }
 
 fn check_organization_code(

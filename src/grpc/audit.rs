@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::page::{self, Page};
+use super::page::{self, Filling, Page};
 use super::pb::audit_service_server::AuditService;
 use super::status::Object;
 use super::{Context, access, pb, status, time};
@@ -29,17 +29,29 @@ impl AuditService for Audit {
         let page = Page::read(&mut request, "ListAuditEntries", store.page_key())?;
         let (from, to) = time::range("time", request.time)?;
         let chain = Chain::Organization(organization);
-        let before =
-            page.from.map(|[time, sequence]| AuditPlace { time: Timestamp(time), sequence });
         let filter = AuditFilter { from, to };
-        let found = store.audit_entries(&chain, filter, before, page.size + 1).await;
-        let found = found.map_err(|error| status::store(error, Object::audit_entry("")))?;
-        let places: Vec<_> = found.iter().map(|one| [one.time.0, one.sequence]).collect();
-        let mut entries: Vec<_> = found.into_iter().take(page.size).map(message).collect();
-        entries.truncate(page::fitting(&entries));
-        let has_more = entries.len() < places.len();
-        let last = entries.len().checked_sub(1).map(|last| places[last]);
-        let next_page_token = page.token(last.filter(|_| has_more));
+        let mut last = page.from;
+        let mut before = last;
+        let mut filling = Filling::new(page.size);
+        let next = 'chunks: loop {
+            let place =
+                before.map(|[time, sequence]| AuditPlace { time: Timestamp(time), sequence });
+            let found = store.audit_entries(&chain, filter, place, page::CHUNK).await;
+            let found = found.map_err(|error| status::store(error, Object::audit_entry("")))?;
+            let is_end = found.len() < page::CHUNK;
+            for entry in found {
+                let place = [entry.time.0, entry.sequence];
+                if !filling.takes(message(entry)) {
+                    break 'chunks last;
+                }
+                last = Some(place);
+            }
+            if is_end {
+                break None;
+            }
+            before = last;
+        };
+        let (entries, next_page_token) = (filling.items, page.token(next));
         Ok(Response::new(pb::ListAuditEntriesResponse { entries, next_page_token }))
     }
 }

@@ -55,13 +55,46 @@ impl<'a> Page<'a> {
     }
 }
 
+/// Items of which a page is filled that are read some at a time, since each may be large.
+pub(super) const CHUNK: usize = 64;
+
+/// A page that is being filled.
+pub(super) struct Filling<T> {
+    size: usize,
+    bytes: usize,
+    /// What is in it.
+    pub(super) items: Vec<T>,
+}
+
+impl<T: Message> Filling<T> {
+    /// An empty one for at most so many items.
+    pub(super) fn new(size: usize) -> Filling<T> {
+        Filling { size, bytes: 0, items: Vec::new() }
+    }
+
+    /// Whether it takes the item: the first one always.
+    pub(super) fn takes(&mut self, item: T) -> bool {
+        self.bytes += weight(&item);
+        let takes =
+            self.items.is_empty() || self.items.len() < self.size && self.bytes <= PAGE_BYTES_MAX;
+        if takes {
+            self.items.push(item);
+        }
+        takes
+    }
+}
+
+/// Bytes of an item in a page: tag and length around it are at most 6.
+fn weight(item: &impl Message) -> usize {
+    item.encoded_len() + 6
+}
+
 /// How many of the items, from the first, fit into one page: at least one, if there
 /// is one.
 pub(super) fn fitting(items: &[impl Message]) -> usize {
     let mut bytes = 0;
     let fits = |item: &&_| {
-        // Tag and length around it are at most 6 bytes.
-        bytes += Message::encoded_len(*item) + 6;
+        bytes += weight(*item);
         bytes <= PAGE_BYTES_MAX
     };
     items.iter().take_while(fits).count().max(items.len().min(1))
@@ -168,6 +201,24 @@ mod tests {
     fn the_last_page_has_no_token() {
         let page = Page::read(&mut asked("a", 10, ""), "ListEvents", &KEY).expect("valid");
         assert_eq!(page.token(None), "");
+    }
+
+    #[test]
+    fn a_page_is_filled_up_to_its_size_and_two_mebibytes() {
+        let event = |bytes: usize| pb::Event {
+            payload: Some(pb::event::Payload::Raw(vec![0; bytes].into())),
+            ..pb::Event::default()
+        };
+        for (size, sizes, taken) in [
+            (2, vec![1, 1, 1], 2),
+            (10, vec![3 << 20, 1], 1),
+            (10, vec![1 << 20, 1 << 20, 1], 1),
+            (10, vec![1 << 20, 1 << 19, 1], 3),
+        ] {
+            let mut filling = Filling::new(size);
+            let found = sizes.iter().take_while(|bytes| filling.takes(event(**bytes))).count();
+            assert_eq!((found, filling.items.len()), (taken, taken), "{sizes:?}");
+        }
     }
 
     #[test]

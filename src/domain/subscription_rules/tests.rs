@@ -202,3 +202,18 @@ fn certificates_need_tls() {
     assert!(with("https://127.0.0.1/").is_ok());
     assert_eq!(with("http://127.0.0.1/").map(drop), Err("TLS_NEEDS_HTTPS"));
 }
+
+#[test]
+fn attributes_have_sixteen_kibibytes_together() {
+    let filled = |bytes: usize| {
+        changed(|input, _| {
+            let full = (0..16).map(|i| (format!("k{i:03}"), "v".repeat(1000)));
+            input.attributes = full.collect();
+            let left = bytes - 16 * 1004 - "last".len();
+            input.attributes.insert("last".to_owned(), "v".repeat(left));
+        })
+    };
+    assert!(filled(16 << 10).is_ok());
+    let refused = filled((16 << 10) + 1).expect_err("a byte more");
+    assert_eq!((&*refused.field, refused.reason), ("attributes", "ATTRIBUTES_TOO_LARGE"));
+}

@@ -10,10 +10,10 @@ use crate::domain::pattern::EventPattern;
 use crate::domain::profile::Profiles;
 use crate::domain::subscription::{Subscription, SubscriptionSpec, SubscriptionState};
 use crate::grpc::event::optional_account;
-use crate::grpc::page::{self, Page};
+use crate::grpc::page::{self, Filling, Page};
 use crate::grpc::status::Object;
 use crate::grpc::{Context, pb, status};
-use crate::store::{SUBSCRIPTIONS_MAX, SubscriptionFilter};
+use crate::store::SubscriptionFilter;
 
 pub(super) async fn list(
     context: &Context,
@@ -32,26 +32,30 @@ pub(super) async fn list(
         account: optional_account(&request.account_id)?,
         profile: (!request.profile.is_empty()).then_some(request.profile),
     };
-    let before = page.from.map(|[key, _]| SubscriptionKey(key));
+    let mut last = page.from.map(|[key, _]| SubscriptionKey(key));
+    let mut filling = Filling::new(page.size);
+    let profiles = context.routing.profiles();
     // Patterns are not matched by the database. All that an organization may have is
     // little enough to look through.
-    let limit = if event_type.is_empty() {
-        page.size + 1
-    } else {
-        usize::try_from(SUBSCRIPTIONS_MAX).unwrap_or(usize::MAX)
+    let matches =
+        |one: &Subscription| event_type.is_empty() || matches(&profiles, &one.spec, event_type);
+    let mut before = last;
+    let next = 'chunks: loop {
+        let found = store.subscriptions(organization, &filter, before, page::CHUNK).await;
+        let found = found.map_err(|error| status::store(error, Object::subscription("")))?;
+        for one in found.iter().filter(|one| matches(one)) {
+            if !filling.takes(current_message(context, one)) {
+                break 'chunks last;
+            }
+            last = Some(one.key);
+        }
+        if found.len() < page::CHUNK {
+            break None;
+        }
+        before = found.last().map(|one| one.key);
     };
-    let found = store.subscriptions(organization, &filter, before, limit).await;
-    let mut found = found.map_err(|error| status::store(error, Object::subscription("")))?;
-    if !event_type.is_empty() {
-        let profiles = context.routing.profiles();
-        found.retain(|one| matches(&profiles, &one.spec, event_type));
-    }
-    let message = |one: &Subscription| current_message(context, one);
-    let mut subscriptions: Vec<_> = found.iter().take(page.size).map(message).collect();
-    subscriptions.truncate(page::fitting(&subscriptions));
-    let has_more = subscriptions.len() < found.len();
-    let last = subscriptions.len().checked_sub(1).and_then(|last| found.get(last));
-    let next_page_token = page.token(last.filter(|_| has_more).map(|last| [last.key.0, 0]));
+    let (subscriptions, next_page_token) =
+        (filling.items, page.token(next.map(|last| [last.0, 0])));
     Ok(pb::ListSubscriptionsResponse { subscriptions, next_page_token })
 }
 

@@ -89,7 +89,9 @@ async fn payloads_and_answers_ask_for_scopes_of_their_own(engine: Engine) {
     };
     clinic.create(once).await;
     let json = format!("{{\"name\":\"{SECRET}\"}}");
-    clinic.publish_event(event_with_id("booking-1", "booked", &json)).await;
+    let event = event_with_id("booking-1", "booked", &json);
+    let attributes = [("name".to_owned(), SECRET.to_owned())].into();
+    clinic.publish_event(pb::Event { attributes, subject: SECRET.to_owned(), ..event }).await;
     let delivery = clinic.delivery_of("booking-1").reaches(State::Dead).await.id;
     stop(open).await;
 
@@ -100,7 +102,9 @@ async fn payloads_and_answers_ask_for_scopes_of_their_own(engine: Engine) {
     for key in [&reader, &all] {
         let event =
             eventually("the key is known", async || event_of(&service, key, false).await.ok());
-        assert_eq!(event.await.payload, None, "left out unless it is asked for");
+        let event = event.await;
+        assert_eq!(event.payload, None, "left out unless it is asked for");
+        assert_eq!((event.attributes.len(), &*event.subject), (0, ""), "as the payload is");
         let attempt = attempt_of(&service, key, &delivery, false).await.expect("it is readable");
         assert!(attempt.response_body.is_empty(), "left out unless it is asked for");
     }
@@ -120,6 +124,7 @@ async fn payloads_and_answers_ask_for_scopes_of_their_own(engine: Engine) {
 
     let event = event_of(&service, &all, true).await.expect("it has the scope");
     assert_eq!(event.payload, Some(pb::event::Payload::Json(json)));
+    assert_eq!((&*event.attributes["name"], &*event.subject), (SECRET, SECRET));
     let attempt = attempt_of(&service, &all, &delivery, true).await.expect("it has the scope");
     assert_eq!(attempt.response_body, SECRET);
 }

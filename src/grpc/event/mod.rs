@@ -156,6 +156,9 @@ fn message(event: Event, with_payload: bool) -> Result<pb::Event, Status> {
         Payload::None | Payload::Json(_) | Payload::Raw(_) => None,
     };
     let summary = event.summary;
+    // They may name a person, as the payload may.
+    let (attributes, subject) =
+        if with_payload { (summary.attributes, summary.subject) } else { Default::default() };
     Ok(pb::Event {
         id: summary.id,
         organization_id: summary.organization.as_str().to_owned(),
@@ -164,8 +167,8 @@ fn message(event: Event, with_payload: bool) -> Result<pb::Event, Status> {
         occur_time: Some(time::to_timestamp(summary.occur_time)),
         content_type: summary.content_type,
         payload_bytes: summary.payload_bytes,
-        attributes: summary.attributes,
-        subject: summary.subject,
+        attributes,
+        subject,
         expire_time: summary.expire_time.map(time::to_timestamp),
         publish_time: Some(time::to_timestamp(summary.publish_time)),
         payload_purge_time: summary.purge_time.map(time::to_timestamp),

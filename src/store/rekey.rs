@@ -55,6 +55,7 @@ impl Store {
         rekeyed.sealed += self.seal_secrets().await?;
         rekeyed.sealed += self.seal_tls().await?;
         rekeyed.sealed += self.seal_headers().await?;
+        rekeyed.sealed += self.seal_answers().await?;
         Ok(rekeyed)
     }
 

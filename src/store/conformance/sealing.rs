@@ -363,12 +363,14 @@ async fn what_was_plaintext_is_sealed_later(target: Target) {
 
     let world = World::new(open(&target, keyring()).await).await;
     // Two events, an id, a response body; two secrets and the headers of two subscriptions,
-    // and a private key.
+    // a private key, and an answer.
     let rekeyed = world.store.rekey(&entry()).await.expect("seals");
-    assert_eq!(rekeyed, Rekeyed { data_keys: 0, sealed: 2 + 1 + 1 + 2 + 2 + 1 });
+    assert_eq!(rekeyed, Rekeyed { data_keys: 0, sealed: 2 + 1 + 1 + 2 + 2 + 1 + 1 });
     assert_eq!(world.store.rekey(&entry()).await.expect("again"), Rekeyed::default());
-    let plain = "SELECT count(*) FROM event WHERE payload_version = 0";
-    assert_eq!(number(&world, plain).await, 0);
+    for (table, version) in [("event", "payload_version"), ("request_log", "response_version")] {
+        let plain = format!("SELECT count(*) FROM {table} WHERE {version} = 0");
+        assert_eq!(number(&world, &plain).await, 0);
+    }
 
     let after = world.store.event_by_id(&acme(), "order-1", true).await.expect("is there");
     assert_eq!(format!("{before:?}"), format!("{after:?}"));
@@ -384,7 +386,8 @@ async fn what_was_plaintext_is_sealed_later(target: Target) {
     let published = world.store.published(&asked).await.expect("looks up");
     assert!(published[0].content.is_of(&[7; 32]), "a repetition is still known");
     let again = world.store.create_subscription(new, Some(request("r", 1)), &entry(), answer).await;
-    assert!(matches!(again, Ok(Answer::Before { .. })), "{again:?}");
+    let Ok(Answer::Before { response, .. }) = again else { panic!("made twice: {again:?}") };
+    assert_eq!(response, b"created");
     let claims = world.store.claim(world.fence, &[(delivery.subscription, 1)], u64::MAX).await;
     assert_eq!(claims.expect("claims")[0].event.payload, robin());
     world.store.close().await;

@@ -45,6 +45,16 @@ const SEAL_EVENT_KEY: &str = "
     WHERE organization_id = $3 AND event_id = $4 AND hash_key_id = 0 AND content_hash = $5
       AND EXISTS (SELECT 1 FROM data_key WHERE id = $2 AND routing_version = 0)";
 
+const ANSWERS: &str = "
+    SELECT organization_id, request_id, request_hash, response FROM request_log
+    WHERE (organization_id, request_id) > ($1, $2) AND response_version = 0
+    ORDER BY organization_id, request_id LIMIT $3";
+const SEAL_ANSWER: &str = "
+    UPDATE request_log SET request_hash = $1, response = $2, response_key_id = $3,
+        response_version = $4
+    WHERE organization_id = $5 AND request_id = $6 AND response_version = 0 AND request_hash = $7
+      AND EXISTS (SELECT 1 FROM data_key WHERE id = $3 AND routing_version = 0)";
+
 /// Bodies of failed attempts have at most 4 KiB.
 const ATTEMPTS: &str = "
     SELECT subscription_key, event_key, number, response_version,
@@ -179,6 +189,39 @@ impl Store {
                     hash.into(),
                 ];
                 writes.push(self.statement(SEAL_EVENT_KEY, values));
+            }
+            count += self.write_in_batches(writes, began).await?;
+        }
+    }
+
+    /// Answers to request ids, and what was asked for: digests of it take its place.
+    pub(super) async fn seal_answers(&self) -> Result<u64, StoreError> {
+        let (mut after, mut count) = ((String::new(), String::new()), 0);
+        loop {
+            let began = Instant::now();
+            let values = vec![after.0.into(), after.1.into(), WALK.into()];
+            let rows = self.read().query_all_raw(self.statement(ANSWERS, values)).await?;
+            let Some(last) = rows.last() else { return Ok(count) };
+            after = (column(last, "organization_id")?, column(last, "request_id")?);
+            let mut writes = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let organization = organization(row)?;
+                let id: String = column(row, "request_id")?;
+                let hash: Vec<u8> = column(row, "request_hash")?;
+                let response: Vec<u8> = column(row, "response")?;
+                let sealing = self.key_of(&organization).await?;
+                let place = Place::named(Column::RequestLogResponse, &organization, &id);
+                let form = Form::of(&sealing);
+                let values = vec![
+                    sealing.digest(Digested::Request, &hash).to_vec().into(),
+                    sealing.seal(&place, &response).into(),
+                    form.key_id.into(),
+                    form.version.into(),
+                    organization.as_str().into(),
+                    id.into(),
+                    hash.into(),
+                ];
+                writes.push(self.statement(SEAL_ANSWER, values));
             }
             count += self.write_in_batches(writes, began).await?;
         }

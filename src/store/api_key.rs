@@ -39,7 +39,7 @@ const INSERT: &str = "
         revoke_time, last_use_time)
     VALUES ($1, $2, $3, $4, $5, {now}, CASE WHEN $6 = 0 THEN 0 ELSE {now} + $6 END, 0, 0)";
 const REVOKE: &str = "UPDATE api_key SET revoke_time = {now} WHERE id = $1 AND revoke_time = 0";
-const NARROW: &str = "UPDATE api_key SET organizations = $2 WHERE id = $1";
+const NARROW: &str = "UPDATE api_key SET organizations = $2 WHERE id = $1 AND organizations = $3";
 const END: &str = "
     UPDATE api_key SET label = '', revoke_time = CASE WHEN revoke_time = 0 THEN {now} ELSE revoke_time END
     WHERE id = $1";
@@ -101,20 +101,25 @@ impl Store {
         Ok(())
     }
 
-    /// Leaves a key these organizations; one that has none left ends, and keeps its id only.
+    /// Leaves a key of those that it `had` these organizations; one that has none left ends,
+    /// and keeps its id only. `false`: it has others by now, and nothing was changed.
     pub(super) async fn narrow_api_key(
         &self,
         transaction: &Transaction,
         id: ApiKeyId,
+        had: &BTreeSet<OrganizationId>,
         left: &BTreeSet<OrganizationId>,
-    ) -> Result<(), StoreError> {
-        let narrow = self.statement(NARROW, vec![id.0.into(), json(Some(left)).into()]);
-        transaction.execute_raw(narrow).await?;
+    ) -> Result<bool, StoreError> {
+        let values = vec![id.0.into(), json(Some(left)).into(), json(Some(had)).into()];
+        let narrowed = transaction.execute_raw(self.statement(NARROW, values)).await?;
+        if narrowed.rows_affected() == 0 {
+            return Ok(false);
+        }
         if left.is_empty() {
             transaction.execute_raw(self.statement(END, vec![id.0.into()])).await?;
         }
         transaction.execute_raw(self.statement(RAISE, vec![])).await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Every key, revoked ones included, oldest first.

@@ -6,6 +6,7 @@
 //! a row is left that says only that it is deleted: a replica that has not heard of it yet
 //! would go on sending otherwise. Its audit log stays.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, Value};
@@ -13,7 +14,7 @@ use sea_orm::{ConnectionTrait, Value};
 use super::engine::column;
 use super::{Store, StoreError};
 use crate::domain::audit::NewAuditEntry;
-use crate::domain::id::{EventKey, OrganizationId};
+use crate::domain::id::{ApiKeyId, EventKey, OrganizationId};
 use crate::domain::principal::Organizations;
 use crate::domain::timestamp::Timestamp;
 
@@ -227,22 +228,45 @@ impl Store {
         entry: &NewAuditEntry,
     ) -> Result<u64, StoreError> {
         let mut closed = 0;
-        for key in self.api_keys().await? {
-            let Organizations::Some(mut left) = key.principal.organizations else { continue };
-            if !left.remove(organization) {
-                continue;
+        let mut is_again = true;
+        while is_again {
+            is_again = false;
+            for key in self.api_keys().await? {
+                let Organizations::Some(had) = key.principal.organizations else { continue };
+                if !had.contains(organization) {
+                    continue;
+                }
+                if self.close_to_key(organization, key.id, &had, entry).await? {
+                    closed += 1;
+                } else {
+                    is_again = true;
+                }
             }
-            let transaction = self.begin().await?;
-            self.narrow_api_key(&transaction, key.id, &left).await?;
-            let mut entry = entry.clone();
-            entry.object_ids.push(self.ids().api_key(key.id));
-            let ended = if left.is_empty() { &["label", "revoke_time"][..] } else { &[] };
-            let changed = ["organizations"].iter().chain(ended);
-            entry.changed_fields = changed.map(|name| (*name).to_owned()).collect();
-            self.audit(&transaction, &entry).await?;
-            transaction.commit().await?;
-            closed += 1;
         }
         Ok(closed)
+    }
+
+    /// The same for one key; `false`: it was changed meanwhile, and is as it was.
+    async fn close_to_key(
+        &self,
+        organization: &OrganizationId,
+        key: ApiKeyId,
+        had: &BTreeSet<OrganizationId>,
+        entry: &NewAuditEntry,
+    ) -> Result<bool, StoreError> {
+        let mut left = had.clone();
+        left.remove(organization);
+        let transaction = self.begin().await?;
+        if !self.narrow_api_key(&transaction, key, had, &left).await? {
+            return Ok(false);
+        }
+        let mut entry = entry.clone();
+        entry.object_ids.push(self.ids().api_key(key));
+        let ended = if left.is_empty() { &["label", "revoke_time"][..] } else { &[] };
+        let changed = ["organizations"].iter().chain(ended);
+        entry.changed_fields = changed.map(|name| (*name).to_owned()).collect();
+        self.audit(&transaction, &entry).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 }

@@ -22,6 +22,7 @@ use crate::store::{Answer, EndpointNote, NewApiKey, Next, Store, StoreError};
 on_both_engines! {
     nothing_of_a_deleted_organization_is_left,
     what_requests_under_way_leave_behind_goes_too,
+    a_key_that_has_changed_meanwhile_is_not_given_back_what_it_lost,
 }
 
 async fn nothing_of_a_deleted_organization_is_left(store: Store) {
@@ -128,6 +129,23 @@ async fn furnish(world: &World, organization: &OrganizationId) -> SubscriptionKe
     let stage = crate::domain::retention::Stage::Payload;
     world.store.purge_passing(Some(organization), stage, 100).await.expect("passes");
     subscription
+}
+
+async fn a_key_that_has_changed_meanwhile_is_not_given_back_what_it_lost(store: Store) {
+    let world = World::new(store).await;
+    key(&world, 1, &[acme(), other()]).await;
+    let had = BTreeSet::from([acme(), other()]);
+    let narrow = async |left: BTreeSet<OrganizationId>| {
+        let transaction = world.store.begin().await.expect("begins");
+        let narrowed = world.store.narrow_api_key(&transaction, ApiKeyId(1), &had, &left).await;
+        transaction.commit().await.expect("commits");
+        narrowed.expect("the database answers")
+    };
+    assert!(narrow(BTreeSet::from([acme()])).await);
+    assert!(!narrow(BTreeSet::from([other()])).await, "by somebody who saw it before that");
+    let keys = world.store.api_keys().await.expect("lists");
+    let Organizations::Some(left) = &keys[0].principal.organizations else { panic!("all") };
+    assert_eq!(*left, BTreeSet::from([acme()]));
 }
 
 async fn key(world: &World, number: i64, organizations: &[OrganizationId]) {

@@ -332,8 +332,13 @@ impl Metrics {
 
     /// By how much the last purge of this process was late for what was longest over.
     pub fn purge_late(&self, late: Duration) {
+        set_age(&self.values().purge_late_micros, late);
+    }
+
+    /// The one that is under way is so late, or later.
+    pub fn purge_late_at_least(&self, late: Duration) {
         let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
-        set(&self.values().purge_late_micros, micros);
+        self.values().purge_late_micros.fetch_max(micros, Ordering::Relaxed);
     }
 
     /// A receiver fell out, or came back.

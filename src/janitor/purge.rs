@@ -49,13 +49,21 @@ impl Purge {
     pub async fn run(self, stop: CancellationToken) {
         let mut rhythm = tokio::time::interval(EVERY);
         rhythm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // When the last one began that came to its end.
+        let mut whole = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = rhythm.tick() => {}
             }
-            if let Err(error) = self.round(&stop).await {
-                tracing::warn!(%error, "cannot purge what is over; trying again in a minute");
+            let began = Instant::now();
+            match self.round(&stop).await {
+                Ok(()) => whole = began,
+                Err(error) => {
+                    // What has been over since then may still be there.
+                    self.metrics.purge_late_at_least(whole.elapsed());
+                    tracing::warn!(%error, "cannot purge what is over; trying again in a minute");
+                }
             }
         }
     }
@@ -118,6 +126,8 @@ impl Purge {
             self.metrics.purged(stage, portion.events);
             all.events += portion.events;
             all.late = all.late.max(portion.late);
+            // Now, since a purge that does not keep up never ends.
+            self.metrics.purge_late_at_least(all.late);
             if !portion.more || stop.is_cancelled() {
                 return Ok(all);
             }

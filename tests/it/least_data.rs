@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hookward::grpc::pb;
 use pb::delivery::State;
+use sea_orm::{ConnectionTrait, Database};
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -22,6 +23,7 @@ on_both_engines!(
     a_purge_by_subject_takes_all_of_an_organizations_and_no_others,
     payloads_go_after_a_week_and_the_rest_after_ninety_days,
     an_organization_may_be_kept_for_another_time,
+    a_purge_that_fails_is_late,
     of_a_deleted_organization_nothing_is_left,
 );
 
@@ -187,6 +189,21 @@ async fn an_organization_may_be_kept_for_another_time(engine: Engine) {
     assert!(other.expect("it is there").payload.is_some());
     said(&hookward(&engine, &["retention", "clear", "--organization", "clinic"]));
     assert_eq!(said(&hookward(&engine, &["retention", "list"])), "*\t7d\t30d\n");
+}
+
+async fn a_purge_that_fails_is_late(engine: Engine) {
+    let mut service = Service::start(engine.clone()).await;
+    service.terminate();
+    service.ends().await;
+    let connection = Database::connect(engine.url()).await.expect("nobody holds it");
+    let spoil = "ALTER TABLE retention_visit RENAME TO elsewhere";
+    connection.execute_unprepared(spoil).await.expect("it is there");
+    connection.close().await.expect("it was open");
+    service.restart().await;
+    let late = eventually("the first purge", async || {
+        service.metric("hookward_purge_late_seconds").await.filter(|late| 0.0 < *late)
+    });
+    assert!(late.await < 60.0, "no longer than it runs");
 }
 
 async fn of_a_deleted_organization_nothing_is_left(engine: Engine) {

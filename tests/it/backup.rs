@@ -2,6 +2,7 @@
 //! before, and a server that is started on it delivers what waited.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::Command;
 
 use hookward::grpc::pb;
@@ -14,6 +15,31 @@ use crate::harness::service::Service;
 use crate::harness::signature::standard_accepts;
 
 on_both_engines!(a_copy_goes_on_where_the_original_was);
+
+/// From a pod, whose image has no tools and which may write nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_can_be_taken_from_stdout() {
+    let (engine, elsewhere) = (Engine::sqlite(), Engine::sqlite());
+    let service = Service::start(engine.clone()).await;
+    let clinic = service.organization("clinic");
+    clinic.publish_event(event_with_id("event-1", "visit.created", "{}")).await;
+    let files = || {
+        let entries = fs::read_dir(engine.folder()).expect("it is ours").flatten();
+        entries.map(|entry| entry.file_name()).collect::<BTreeSet<_>>()
+    };
+    let before = files();
+
+    let mut backup = Command::new(env!("CARGO_BIN_EXE_hookward"));
+    backup.args(["backup", "--to", "-", "--database-url", engine.url()]);
+    let copy = backup.output().expect("the binary was built with the tests");
+
+    assert!(copy.status.success(), "{}", String::from_utf8_lossy(&copy.stderr));
+    assert_eq!(files(), before, "nothing is left of it");
+    let path = elsewhere.url().trim_start_matches("sqlite:").to_owned();
+    fs::write(path, copy.stdout).expect("there is room");
+    let restored = Service::start(elsewhere).await;
+    restored.organization("clinic").read_event("event-1").await.expect("it is in the copy");
+}
 
 const SENT: usize = 10;
 const WAITING: usize = 40;

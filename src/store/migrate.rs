@@ -72,6 +72,11 @@ pub(super) async fn migrate(connection: &DatabaseConnection) -> Result<usize, St
         insert.exec_without_returning(connection).await?;
     }
     row_security::set_up(connection).await?;
+    // The schema is as it should be, whatever becomes of this.
+    if let Err(error) = partition::drop_empty(connection).await {
+        let error = StoreError::from(error);
+        tracing::warn!(%error, "empty partitions stay for now");
+    }
     Ok(pending)
 }
 
@@ -114,7 +119,7 @@ async fn apply(connection: &DatabaseConnection, wait: &str) -> Result<usize, Fai
     if pending != 0 {
         Migrations::up(&transaction, None).await?;
     }
-    partition::make_ahead(&transaction).await?;
+    partition::make_ahead(&transaction, partition::AHEAD_OF_MIGRATION).await?;
     transaction.commit().await?;
     Ok(pending)
 }

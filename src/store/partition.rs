@@ -1,11 +1,11 @@
 //! Daily partitions of the append-only tables on PostgreSQL: made ahead, and dropped once
 //! the purge has passed them and left nothing, so that their room is given back.
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
 use super::{Store, StoreError};
 
-/// Makes the partitions of today and the three days after, where they are missing.
+/// Makes the partitions of today and some days after, where they are missing.
 /// A key's day is that of its 41 upper bits (see `domain::id`); what comes earlier
 /// or later lies in the default partition. A day that already has rows there is
 /// left to it.
@@ -18,7 +18,7 @@ const MAKE_AHEAD: &str = "
         parent  text;
         held    bool;
     BEGIN
-        FOR ahead IN 0..3 LOOP
+        FOR ahead IN 0..{ahead} LOOP
             started := ((today / day_ms) + ahead) * day_ms;
             FOREACH parent IN ARRAY ARRAY['event', 'attempt'] LOOP
                 CONTINUE WHEN to_regclass(format('%s_%s', parent, started / day_ms)) IS NOT NULL;
@@ -33,6 +33,8 @@ const MAKE_AHEAD: &str = "
             END LOOP;
         END LOOP;
     END $$";
+
+const COUNT: &str = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'event'::regclass";
 
 /// Drops the partitions of the oldest day that every cursor has passed and of which no
 /// event is left, with the attempts of that day. One day at a time: a drop locks the whole
@@ -66,12 +68,38 @@ const DROP_EMPTY: &str = "
         RAISE NOTICE 'somebody holds the table; the next time';
     END $$";
 
-pub(super) async fn make_ahead(connection: &impl ConnectionTrait) -> Result<(), DbErr> {
+/// Days after today that a service sees to.
+const AHEAD: u32 = 3;
+/// And a migration: it may be what makes them, once a day, and at another hour than that at
+/// which the next is wanted.
+pub(super) const AHEAD_OF_MIGRATION: u32 = AHEAD + 1;
+
+pub(super) async fn make_ahead(connection: &impl ConnectionTrait, ahead: u32) -> Result<(), DbErr> {
     if connection.get_database_backend() == DbBackend::Postgres {
         let epoch = crate::domain::id::EPOCH_MILLIS.to_string();
-        connection.execute_unprepared(&MAKE_AHEAD.replace("{epoch}", &epoch)).await?;
+        let sql = MAKE_AHEAD.replace("{epoch}", &epoch).replace("{ahead}", &ahead.to_string());
+        connection.execute_unprepared(&sql).await?;
     }
     Ok(())
+}
+
+/// Drops all that are past and empty, one after the other, until somebody holds the table. For
+/// a migration: where another role than the service's owns the tables, nobody else can.
+pub(super) async fn drop_empty(connection: &impl ConnectionTrait) -> Result<(), DbErr> {
+    if connection.get_database_backend() != DbBackend::Postgres {
+        return Ok(());
+    }
+    let mut before = i64::MAX;
+    loop {
+        let count = Statement::from_string(DbBackend::Postgres, COUNT);
+        let row = connection.query_one_raw(count).await?;
+        let there: i64 = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
+        if before <= there {
+            return Ok(());
+        }
+        before = there;
+        connection.execute_unprepared(DROP_EMPTY).await?;
+    }
 }
 
 impl Store {
@@ -81,7 +109,7 @@ impl Store {
     ///
     /// [`StoreError::Unavailable`]: asking again is safe.
     pub async fn make_partitions(&self) -> Result<(), StoreError> {
-        Ok(make_ahead(self.write()).await?)
+        Ok(make_ahead(self.write(), AHEAD).await?)
     }
 
     /// Drops partitions that are empty and past. Nothing to do on SQLite, where room is

@@ -144,3 +144,36 @@ spec:
     {{- . | trim | nindent 4 }}
   {{- end }}
 {{- end -}}
+
+{{- /* The pod that runs `hookward migrate`, for a chart and a component. */ -}}
+{{- define "hookward.migration" -}}
+{{- $ := index . 0 -}}
+metadata:
+  labels:
+    {{- include "hookward.labels" . | nindent 4 }}
+spec:
+  restartPolicy: Never
+  {{- include "hookward.podBase" $ | nindent 2 }}
+  containers:
+    - name: {{ index . 1 }}
+      image: {{ include "hookward.image" $ }}
+      imagePullPolicy: {{ $.Values.image.pullPolicy }}
+      args:
+        - migrate
+      env:
+        - name: HOOKWARD_DATABASE_URL_FILE
+          value: /etc/hookward/database/url
+      resources:
+        {{- toYaml $.Values.migration.resources | nindent 8 }}
+      securityContext:
+        {{- include "hookward.containerSecurity" $ | nindent 8 }}
+      volumeMounts:
+        - name: database
+          mountPath: /etc/hookward/database
+          readOnly: true
+  volumes:
+    - name: database
+      secret:
+        secretName: {{ default $.Values.database.existingSecret $.Values.migration.existingSecret }}
+        defaultMode: 0440
+{{- end }}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+use sea_orm::{ConnectionTrait, Database, DbBackend, QueryResult, Statement, TransactionTrait};
 use sea_orm_migration::MigratorTrait;
 
 use super::postgres;
@@ -74,6 +74,42 @@ async fn nobody_waits_long_behind_a_migration_that_waits_on_postgres() {
     assert_eq!(migrated.0, Migrations::migrations().len() - 9);
     assert!(stood < migrated.1, "it waited for the reader");
     assert!(longest < Duration::from_secs(1), "{longest:?}");
+}
+
+/// Once a day, where the service does not own the tables.
+#[tokio::test]
+async fn a_migration_makes_the_next_partitions_and_drops_empty_ones_on_postgres() {
+    let Some(url) = postgres::database("upkeep") else { return };
+    let target = Target::Postgres(url.clone());
+    let settings = Settings { target, connections_max: 4, keyring: Keyring::default() };
+    Store::migrate(&settings).await.expect("migrates");
+    let owner = Database::connect(&url).await.expect("connects");
+    let partitions = async || -> Vec<String> {
+        let sql = "SELECT inhrelid::regclass::text FROM pg_inherits
+                   WHERE inhparent = 'event'::regclass ORDER BY 1";
+        let rows = owner.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await;
+        let name = |row: &QueryResult| row.try_get_by_index(0).expect("a name");
+        rows.expect("reads").iter().map(name).collect()
+    };
+    let made = partitions().await;
+    let days = made.iter().filter(|name| *name != "event_default");
+    let last = days.max().expect("today and four more").clone();
+    let day = 86_400_000_i64 << 22;
+    let (two, three) = (2 * day, 3 * day);
+    let aged = format!(
+        "DROP TABLE {last}; UPDATE retention SET metadata_key = {};
+         CREATE TABLE event_1 PARTITION OF event FOR VALUES FROM ({day}) TO ({two});
+         CREATE TABLE attempt_1 PARTITION OF attempt FOR VALUES FROM ({day}) TO ({two});
+         CREATE TABLE event_2 PARTITION OF event FOR VALUES FROM ({two}) TO ({three})",
+        three + 1,
+    );
+    owner.execute_unprepared(&aged).await.expect("it owns them");
+    assert!(!partitions().await.contains(&last));
+
+    assert_eq!(Store::migrate(&settings).await.expect("finds nothing to do"), 0);
+    assert_eq!(partitions().await, made);
+    let attempts = owner.execute_unprepared("SELECT FROM attempt_1").await;
+    assert!(attempts.is_err(), "they went with their events");
 }
 
 /// However long callers' lists take, the engine reads.

@@ -37,7 +37,7 @@ const SEAL_EVENT: &str = "
       AND EXISTS (SELECT 1 FROM data_key WHERE id = $4 AND routing_version = 0)";
 
 const EVENT_KEYS: &str = "
-    SELECT organization_id, event_id, content_hash, hash_key_id FROM event_key
+    SELECT organization_id, event_id, content_hash, hash_key_id = 0 AS is_plain FROM event_key
     WHERE (organization_id, event_id) > ($1, $2)
     ORDER BY organization_id, event_id LIMIT $3";
 const SEAL_EVENT_KEY: &str = "
@@ -46,8 +46,9 @@ const SEAL_EVENT_KEY: &str = "
       AND EXISTS (SELECT 1 FROM data_key WHERE id = $2 AND routing_version = 0)";
 
 const ANSWERS: &str = "
-    SELECT organization_id, request_id, request_hash, response FROM request_log
-    WHERE (organization_id, request_id) > ($1, $2) AND response_version = 0
+    SELECT organization_id, request_id, request_hash, response,
+        response_version = 0 AS is_plain
+    FROM request_log WHERE (organization_id, request_id) > ($1, $2)
     ORDER BY organization_id, request_id LIMIT $3";
 const SEAL_ANSWER: &str = "
     UPDATE request_log SET request_hash = $1, response = $2, response_key_id = $3,
@@ -166,62 +167,59 @@ impl Store {
 
     /// Content hashes: digests of them take their place.
     pub(super) async fn seal_event_keys(&self) -> Result<u64, StoreError> {
-        let (mut after, mut count) = ((String::new(), String::new()), 0);
-        loop {
-            let began = Instant::now();
-            let values = vec![after.0.into(), after.1.into(), WALK.into()];
-            let rows = self.read().query_all_raw(self.statement(EVENT_KEYS, values)).await?;
-            let Some(last) = rows.last() else { return Ok(count) };
-            after = (column(last, "organization_id")?, column(last, "event_id")?);
-            let mut writes = Vec::new();
-            for row in &rows {
-                if column::<i32>(row, "hash_key_id")? != 0 {
-                    continue;
-                }
-                let sealing = self.key_of(&organization(row)?).await?;
-                let hash: Vec<u8> = column(row, "content_hash")?;
-                let digest = sealing.digest(Digested::EventContent, &hash).to_vec();
-                let values = vec![
-                    digest.into(),
-                    sealing.id().into(),
-                    column::<String>(row, "organization_id")?.into(),
-                    column::<String>(row, "event_id")?.into(),
-                    hash.into(),
-                ];
-                writes.push(self.statement(SEAL_EVENT_KEY, values));
-            }
-            count += self.write_in_batches(writes, began).await?;
-        }
+        self.seal_named(EVENT_KEYS, "event_id", |sealing, organization, id, row| {
+            let hash: Vec<u8> = column(row, "content_hash")?;
+            let digest = sealing.digest(Digested::EventContent, &hash).to_vec();
+            let (organization, key) = (organization.as_str().into(), sealing.id().into());
+            let values = vec![digest.into(), key, organization, id.into(), hash.into()];
+            Ok(self.statement(SEAL_EVENT_KEY, values))
+        })
+        .await
     }
 
     /// Answers to request ids, and what was asked for: digests of it take its place.
     pub(super) async fn seal_answers(&self) -> Result<u64, StoreError> {
+        self.seal_named(ANSWERS, "request_id", |sealing, organization, id, row| {
+            let hash: Vec<u8> = column(row, "request_hash")?;
+            let response: Vec<u8> = column(row, "response")?;
+            let place = Place::named(Column::RequestLogResponse, organization, &id);
+            let form = Form::of(sealing);
+            let values = vec![
+                sealing.digest(Digested::Request, &hash).to_vec().into(),
+                sealing.seal(&place, &response).into(),
+                form.key_id.into(),
+                form.version.into(),
+                organization.as_str().into(),
+                id.into(),
+                hash.into(),
+            ];
+            Ok(self.statement(SEAL_ANSWER, values))
+        })
+        .await
+    }
+
+    /// Goes over a table whose rows have names within their organization, in the column `id`;
+    /// `seal` says what is to be written for one that is plaintext.
+    async fn seal_named(
+        &self,
+        walk: &str,
+        id: &'static str,
+        seal: impl Fn(&DataKey, &OrganizationId, String, &QueryResult) -> Result<Statement, StoreError>,
+    ) -> Result<u64, StoreError> {
         let (mut after, mut count) = ((String::new(), String::new()), 0);
         loop {
             let began = Instant::now();
             let values = vec![after.0.into(), after.1.into(), WALK.into()];
-            let rows = self.read().query_all_raw(self.statement(ANSWERS, values)).await?;
+            let rows = self.read().query_all_raw(self.statement(walk, values)).await?;
             let Some(last) = rows.last() else { return Ok(count) };
-            after = (column(last, "organization_id")?, column(last, "request_id")?);
-            let mut writes = Vec::with_capacity(rows.len());
+            after = (column(last, "organization_id")?, column(last, id)?);
+            let mut writes = Vec::new();
             for row in &rows {
-                let organization = organization(row)?;
-                let id: String = column(row, "request_id")?;
-                let hash: Vec<u8> = column(row, "request_hash")?;
-                let response: Vec<u8> = column(row, "response")?;
-                let sealing = self.key_of(&organization).await?;
-                let place = Place::named(Column::RequestLogResponse, &organization, &id);
-                let form = Form::of(&sealing);
-                let values = vec![
-                    sealing.digest(Digested::Request, &hash).to_vec().into(),
-                    sealing.seal(&place, &response).into(),
-                    form.key_id.into(),
-                    form.version.into(),
-                    organization.as_str().into(),
-                    id.into(),
-                    hash.into(),
-                ];
-                writes.push(self.statement(SEAL_ANSWER, values));
+                if column(row, "is_plain")? {
+                    let organization = organization(row)?;
+                    let sealing = self.key_of(&organization).await?;
+                    writes.push(seal(&sealing, &organization, column(row, id)?, row)?);
+                }
             }
             count += self.write_in_batches(writes, began).await?;
         }

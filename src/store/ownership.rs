@@ -161,17 +161,6 @@ impl Store {
         transaction.execute_raw(self.statement(ASK_ANEW, values)).await?;
         Ok(())
     }
-
-    /// Forgets the endpoint of a subscription that is gone.
-    pub(super) async fn forget_ownership(
-        &self,
-        transaction: &Transaction,
-        subscription: SubscriptionKey,
-    ) -> Result<(), StoreError> {
-        let sql = "DELETE FROM ownership WHERE subscription_key = $1";
-        transaction.execute_raw(self.statement(sql, vec![subscription.0.into()])).await?;
-        Ok(())
-    }
 }
 
 /// `$1` to `$3`: subscription, owner, claim.

@@ -253,17 +253,6 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes every secret of a subscription.
-    pub(super) async fn delete_secrets(
-        &self,
-        transaction: &Transaction,
-        key: SubscriptionKey,
-    ) -> Result<(), StoreError> {
-        let sql = "DELETE FROM signing_secret WHERE subscription_key = $1";
-        transaction.execute_raw(self.statement(sql, vec![key.0.into()])).await?;
-        Ok(())
-    }
-
     /// Makes the change one of the subscription: its version and its update time.
     async fn touch(
         &self,

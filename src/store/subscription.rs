@@ -414,17 +414,29 @@ impl Store {
         let tick = self.raise(&transaction).await?;
         let current = self.live(&transaction, organization, key).await?;
         check_etag(&current, etag)?;
-        self.delete_tls(&transaction, key).await?;
-        self.delete_secrets(&transaction, key).await?;
+        for table in ["subscription_tls", "signing_secret", "ownership"] {
+            self.delete_of(&transaction, table, key).await?;
+        }
         let sql = "UPDATE subscription SET deleted = $1, routing_version = $2, update_time = $3,
                        url = '', headers = '', headers_key_id = 0, headers_version = 0,
                        attributes = '', payload_mode = 1, masked_pointers = ''
                    WHERE key = $4";
         let values = vec![true.into(), tick.version.into(), tick.now.0.into(), key.0.into()];
         transaction.execute_raw(self.statement(sql, values)).await?;
-        self.forget_ownership(&transaction, current.key).await?;
         self.audit(&transaction, entry).await?;
         transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes what a table has of a subscription.
+    pub(super) async fn delete_of(
+        &self,
+        transaction: &Transaction,
+        table: &'static str,
+        key: SubscriptionKey,
+    ) -> Result<(), StoreError> {
+        let sql = format!("DELETE FROM {table} WHERE subscription_key = $1");
+        transaction.execute_raw(self.statement(&sql, vec![key.0.into()])).await?;
         Ok(())
     }
 

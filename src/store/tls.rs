@@ -93,18 +93,7 @@ impl Store {
         tls: &ReceiverTls,
         sealing: Option<&DataKey>,
     ) -> Result<(), StoreError> {
-        self.delete_tls(transaction, place.1).await?;
+        self.delete_of(transaction, "subscription_tls", place.1).await?;
         self.add_tls(transaction, place, tls, sealing).await
-    }
-
-    /// Deletes the row, and with it the private key.
-    pub(super) async fn delete_tls(
-        &self,
-        transaction: &Transaction,
-        key: SubscriptionKey,
-    ) -> Result<(), StoreError> {
-        let sql = "DELETE FROM subscription_tls WHERE subscription_key = $1";
-        transaction.execute_raw(self.statement(sql, vec![key.0.into()])).await?;
-        Ok(())
     }
 }
